@@ -1,0 +1,50 @@
+# Every target does its own set-up. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help setup format check test test-all serve clean lock
+
+help: ## Show the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+# torch goes in first and by its exact version: a range would let pip take a build with gigabytes of CUDA libraries.
+$(VENV)/.serve: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c requirements.lock torch==2.13.0
+	$(BIN)/pip install --quiet -c requirements.lock -e '.[serve,s3]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	$(BIN)/pip install --quiet -c requirements.lock -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.dev ## Install everything into .venv
+
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(VENV)/.dev ## Format, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.dev ## Fast tests, offline
+	$(BIN)/python -m pytest -m "not service and not slow and not cluster and not gpu"
+
+test-all: $(VENV)/.dev ## All tests that one machine can run
+	$(BIN)/python -m pytest -m "not cluster and not gpu"
+
+serve: $(VENV)/.serve ## Start transformer and predictor with the packaged model
+	$(BIN)/nimbusguard serve $(ARGS)
+
+lock: $(VENV)/.dev ## Write requirements.lock from the environment
+	$(BIN)/pip freeze --exclude-editable | sed -e 's/^torch==.*/torch==2.13.0/' -e '/ @ file/d' > requirements.lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis runs

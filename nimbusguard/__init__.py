@@ -1,0 +1,1 @@
+"""NimbusGuard: a Deep Q-Network that decides how many replicas a Kubernetes workload needs."""

@@ -1,0 +1,41 @@
+"""The `nimbusguard` command. Each part is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from nimbusguard.contract.errors import NimbusGuardError
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "schema": ("nimbusguard.commands.schema", "show the feature table and the fingerprint"),
+}
+"""Command name to the module that holds it and its line of help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0 done, 1 it failed and said why, 2 wrong usage.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="nimbusguard", description="Decide how many replicas a Kubernetes workload needs."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    asked = arguments[0] if arguments else None
+    for name, (module_name, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        if name == asked:
+            importlib.import_module(module_name).configure(subparser)
+    args = parser.parse_args(arguments)
+    command = importlib.import_module(COMMANDS[args.command][0])
+    try:
+        return int(command.run(args))
+    except NimbusGuardError as error:
+        sys.stderr.write(f"nimbusguard {args.command}: {error}\n")
+        return 1

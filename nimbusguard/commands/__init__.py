@@ -1,0 +1,1 @@
+"""The parts of the `nimbusguard` command, one module each: `configure(parser)` and `run(args)`."""

@@ -1,0 +1,1 @@
+"""The contract between operator, transformer, predictor and training: pure, numpy only."""

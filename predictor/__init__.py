@@ -1,0 +1,1 @@
+"""KServe model server: state (B, 11) to Q-values (B, 5)."""

@@ -1,0 +1,1 @@
+"""What both model servers stand on: HTTP and gRPC fronts, batching, metrics, logs, life cycle."""

@@ -1,0 +1,1 @@
+"""Learning a policy and judging it: simulator, DQN, baselines, evaluation, gate."""
