@@ -12,7 +12,7 @@ import io
 import logging
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from model_store.metadata import ONNX_FILE, TORCHSCRIPT_FILE
 from model_store.probe import probe_states, require_q_values
 from nimbusguard.contract.errors import ArtifactCorrupted, InvalidRequest
 from nimbusguard.contract.features import STATE_DIM
 from training.network import QNetwork
 
-TORCHSCRIPT_FILE: Final = "model.pt"
-ONNX_FILE: Final = "model.onnx"
 STATE_NAME: Final = "state"
 Q_VALUES_NAME: Final = "q_values"
 OPSET: Final = 18
@@ -70,7 +69,7 @@ class ParityReport:
 
 
 def export(network: QNetwork, directory: Path) -> ParityReport:
-    """Write `model.pt` and `model.onnx` of a network into an existing directory and compare them.
+    """Write `model.pt` and `model.onnx` of a network into an existing directory.
 
     Returns:
         The comparison of both files with the eager network on the probe states.
@@ -79,28 +78,51 @@ def export(network: QNetwork, directory: Path) -> ParityReport:
         NonFiniteOutput: The network answers a probe state with NaN or infinity.
         ArtifactCorrupted: The files do not agree with the network.
     """
+    files, report = export_files(network)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    return report
+
+
+def export_files(network: QNetwork) -> tuple[dict[str, bytes], ParityReport]:
+    """`model.pt` and `model.onnx` of a network and their comparison; raises what `export` does."""
     served = network.folded()
-    (directory / TORCHSCRIPT_FILE).write_bytes(torchscript_bytes(served))
-    (directory / ONNX_FILE).write_bytes(onnx_bytes(served))
-    return check_artifacts(directory, network)
+    files = {TORCHSCRIPT_FILE: torchscript_bytes(served), ONNX_FILE: onnx_bytes(served)}
+    return files, check_files(files, network)
 
 
-def check_artifacts(directory: Path, eager: nn.Module | None = None) -> ParityReport:
-    """Run both files on the probe states and compare their answers.
-
-    Args:
-        directory: Holds `model.pt` and `model.onnx`.
-        eager: The network they were made from, if it is at hand.
+def check_artifacts(directory: Path) -> ParityReport:
+    """`check_files` of the two files in a directory.
 
     Raises:
         ArtifactCorrupted: A file cannot be read, answers in the wrong shape, or both differ.
         NonFiniteOutput: A file answers a probe state with NaN or infinity.
     """
+    files: dict[str, bytes] = {}
+    for name in (TORCHSCRIPT_FILE, ONNX_FILE):
+        try:
+            files[name] = (directory / name).read_bytes()
+        except OSError as error:
+            message = f"{name}: expected a readable file in {directory}, got {error.strerror}"
+            raise ArtifactCorrupted(message) from error
+    return check_files(files)
+
+
+def check_files(files: Mapping[str, bytes], eager: nn.Module | None = None) -> ParityReport:
+    """Run both files on the probe states and compare their answers.
+
+    Args:
+        files: Content of `model.pt` and `model.onnx` by name.
+        eager: The network they were made from, if it is at hand.
+
+    Raises:
+        ArtifactCorrupted: A file cannot be run, answers in the wrong shape, or both differ.
+        NonFiniteOutput: A file answers a probe state with NaN or infinity.
+    """
     states = probe_states()
-    scripted = run_torchscript(directory / TORCHSCRIPT_FILE, states)
     report = compare(
-        scripted,
-        run_onnx(directory / ONNX_FILE, states),
+        run_torchscript(files[TORCHSCRIPT_FILE], states),
+        run_onnx(files[ONNX_FILE], states),
         None if eager is None else _run_eager(eager, states),
     )
     if not report.passed:
@@ -195,7 +217,7 @@ def onnx_bytes(served: nn.Module) -> bytes:
     return serialized
 
 
-def run_torchscript(path: Path, states: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_torchscript(content: bytes, states: NDArray[np.float32]) -> NDArray[np.float32]:
     """Q-values (B, A) of states (B, F) by a TorchScript file.
 
     Raises:
@@ -204,16 +226,16 @@ def run_torchscript(path: Path, states: NDArray[np.float32]) -> NDArray[np.float
     """
     try:
         with torchscript_is_on_purpose(), torch.inference_mode():
-            module = torch.jit.load(io.BytesIO(path.read_bytes()))  # type: ignore[no-untyped-call]
+            module = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
             q_values: NDArray[np.float32] = module.eval()(torch.from_numpy(states)).numpy()
-    except (OSError, RuntimeError) as error:
-        message = f"{path.name}: expected a TorchScript network, got {_first_line(error)}"
+    except RuntimeError as error:
+        message = f"{TORCHSCRIPT_FILE}: expected a TorchScript network, got {_first_line(error)}"
         raise ArtifactCorrupted(message) from error
-    require_q_values(q_values, len(states), path.name)
+    require_q_values(q_values, len(states), TORCHSCRIPT_FILE)
     return q_values
 
 
-def run_onnx(path: Path, states: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_onnx(content: bytes, states: NDArray[np.float32]) -> NDArray[np.float32]:
     """Q-values (B, A) of states (B, F) by an ONNX file, on one thread.
 
     Raises:
@@ -226,12 +248,9 @@ def run_onnx(path: Path, states: NDArray[np.float32]) -> NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         q_values: NDArray[np.float32] = session.run([Q_VALUES_NAME], {STATE_NAME: states})[0]
     except (
-        OSError,
         ValueError,
         failures.Fail,
         failures.InvalidArgument,
@@ -240,9 +259,9 @@ def run_onnx(path: Path, states: NDArray[np.float32]) -> NDArray[np.float32]:
         failures.NotImplemented,
         failures.RuntimeException,
     ) as error:
-        message = f"{path.name}: expected an ONNX network, got {_first_line(error)}"
+        message = f"{ONNX_FILE}: expected an ONNX network, got {_first_line(error)}"
         raise ArtifactCorrupted(message) from error
-    require_q_values(q_values, len(states), path.name)
+    require_q_values(q_values, len(states), ONNX_FILE)
     return q_values
 
 

@@ -9,12 +9,11 @@ import onnx
 import pytest
 import torch
 
+from model_store.metadata import ONNX_FILE, TORCHSCRIPT_FILE
 from model_store.probe import PROBE_STATES, probe_states
 from nimbusguard.contract.errors import ArtifactCorrupted, InvalidRequest, NonFiniteOutput
 from training.export import (
-    ONNX_FILE,
     OPSET,
-    TORCHSCRIPT_FILE,
     check_artifacts,
     compare,
     export,
@@ -127,10 +126,10 @@ def test_both_files_take_any_batch(exported: Path, rows: int) -> None:
     """The batch size is free in both files."""
     states = probe_states(rows)
 
-    q_values = run_torchscript(exported / TORCHSCRIPT_FILE, states)
+    q_values = run_torchscript((exported / TORCHSCRIPT_FILE).read_bytes(), states)
 
     assert q_values.shape == (rows, 5)
-    assert np.allclose(q_values, run_onnx(exported / ONNX_FILE, states), atol=1e-5)
+    assert np.allclose(q_values, run_onnx((exported / ONNX_FILE).read_bytes(), states), atol=1e-5)
 
 
 def test_no_path_of_the_machine_is_left_in_a_file(exported: Path) -> None:
