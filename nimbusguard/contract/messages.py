@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import DEFAULT_MAX_REPLICAS, DEFAULT_MIN_REPLICAS
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import NAMES, STATE_DIM
-from nimbusguard.contract.prometheus import check_workload, parse_instant_answer
+from nimbusguard.contract.prometheus import parse_instant_answer
+from nimbusguard.contract.promql import check_workload
 
 MAX_REPLICAS_VALUE: Final = 1_000_000
 """A replica count above this is a mistake, not a cluster."""
