@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from nimbusguard.client.decision import Decision
     from nimbusguard.client.endpoint import Endpoint
     from nimbusguard.client.exchange import ClientSettings
+    from nimbusguard.client.fallback import (
+        DecisionChain,
+        FallbackSettings,
+        Recommendation,
+        Source,
+    )
     from nimbusguard.client.instances import (
         Instance,
         NamedMetrics,
@@ -23,7 +29,9 @@ if TYPE_CHECKING:
         Workload,
         WorkloadReference,
     )
+    from nimbusguard.client.local_model import LocalModel, ModelIdentity
     from nimbusguard.client.metadata import ModelMetadata, TensorMetadata
+    from nimbusguard.client.observation import Observation
     from nimbusguard.client.retry import RetryPolicy
 
 __all__ = [
@@ -31,14 +39,21 @@ __all__ = [
     "Client",
     "ClientSettings",
     "Decision",
+    "DecisionChain",
     "Endpoint",
+    "FallbackSettings",
     "Instance",
+    "LocalModel",
+    "ModelIdentity",
     "ModelMetadata",
     "NamedMetrics",
+    "Observation",
     "PrometheusAnswer",
     "RawVector",
+    "Recommendation",
     "ReplicaBounds",
     "RetryPolicy",
+    "Source",
     "TensorMetadata",
     "Workload",
     "WorkloadReference",
@@ -49,14 +64,21 @@ _HOME: Final[dict[str, str]] = {
     "Client": "client",
     "ClientSettings": "exchange",
     "Decision": "decision",
+    "DecisionChain": "fallback",
     "Endpoint": "endpoint",
+    "FallbackSettings": "fallback",
     "Instance": "instances",
+    "LocalModel": "local_model",
+    "ModelIdentity": "local_model",
     "ModelMetadata": "metadata",
     "NamedMetrics": "instances",
+    "Observation": "observation",
     "PrometheusAnswer": "instances",
     "RawVector": "instances",
+    "Recommendation": "fallback",
     "ReplicaBounds": "instances",
     "RetryPolicy": "retry",
+    "Source": "fallback",
     "TensorMetadata": "metadata",
     "Workload": "instances",
     "WorkloadReference": "instances",

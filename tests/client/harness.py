@@ -1,15 +1,23 @@
-"""A transformer made of a function, and a clock that only moves when a test or a pause moves it."""
+"""What the client's tests share.
+
+A transformer made of a function, a clock that only moves when a test or a pause moves it, a network
+whose Q-values can be told in advance.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
 from nimbusguard.client import AsyncClient, Client, ClientSettings, Endpoint
+from nimbusguard.client.local_model import LocalModel, ModelIdentity
+from nimbusguard.client.observation import Observation
+from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.fingerprint import FINGERPRINT
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -86,3 +94,56 @@ class Caller:
                 return await getattr(client, method)(*args, **kwargs)
 
         return asyncio.run(ask())
+
+
+def linear_onnx(
+    bias: Sequence[float] = (0.0, 0.0, 1.0, 0.0, 0.0), *, features: int = 11, actions: int = 5
+) -> bytes:
+    """A network whose Q-values are known: `0.001 * action * sum(state) + bias`."""
+    steps = np.arange(actions, dtype=np.float32) * 0.001
+    weights = np.broadcast_to(steps, (features, actions)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["state", "w", "b"], ["q_values"])],
+        "linear",
+        [helper.make_tensor_value_info("state", TensorProto.FLOAT, ["batch", features])],
+        [helper.make_tensor_value_info("q_values", TensorProto.FLOAT, ["batch", actions])],
+        [
+            numpy_helper.from_array(weights, "w"),
+            numpy_helper.from_array(np.array(bias, dtype=np.float32), "b"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+IDENTITY = ModelIdentity(name="nimbusguard-dqn", version="2", fingerprint=FINGERPRINT)
+
+
+def local_model(bias: Sequence[float] = (0.0, 0.0, 1.0, 0.0, 0.0)) -> LocalModel:
+    return LocalModel.from_onnx(linear_onnx(bias), IDENTITY)
+
+
+BUSY = {
+    "cpu_utilization": 0.9,
+    "memory_utilization": 0.5,
+    "network_io_rate": 1e5,
+    "request_rate": 200.0,
+    "pod_count": 4.0,
+    "response_time_p95": 0.2,
+    "error_rate": 0.0,
+    "queue_depth": 3.0,
+    "cpu_throttling": 0.0,
+    "memory_pressure": 0.5,
+    "node_utilization": 0.5,
+}
+
+
+def seen(current: int = 4, low: int = 1, high: int = 50, **metrics: float) -> Observation:
+    """A busy workload, with some of its metrics replaced."""
+    values = BUSY | metrics
+    return Observation(
+        values=tuple(values[name] for name in NAMES),
+        current_replicas=current,
+        min_replicas=low,
+        max_replicas=high,
+    )
