@@ -218,7 +218,7 @@ class Conversation:
 
 
 def check_seconds(name: str, value: float) -> None:
-    """Refuse a duration that is not a finite number above 0."""
+    """Refuse a duration that is not a finite number of seconds above 0."""
     if not (math.isfinite(value) and value > 0.0):
         message = f"{name}: expected a finite number of seconds above 0, got {value}"
         raise InvalidRequest(message)
