@@ -1,0 +1,1 @@
+"""What an operator imports: clients with deadlines."""
