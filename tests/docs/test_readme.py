@@ -20,7 +20,8 @@ def test_the_first_example_answers_as_printed() -> None:
     text = README.read_text()
     command = re.search(r"^\$ (curl .*?)\n```", text, re.DOTALL | re.MULTILINE)
     printed = re.search(r"<!-- answer -->\n```json\n(.*?)```", text, re.DOTALL)
-    assert command and printed
+    assert command
+    assert printed
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "predictor-http", "predictor-grpc")]
     with subprocess.Popen(
         [sys.executable, "-m", "nimbusguard", "serve", *ports],
