@@ -1,4 +1,4 @@
-"""Instances that only name a workload: their metrics come from Prometheus, in one query a request."""
+"""Instances that only name a workload: Prometheus has their metrics, one query a request."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class WorkloadLookup:
         """
         if self._client is None:
             message = (
-                f"instance {min(request.lookups)}: workload: expected PROMETHEUS_ENDPOINT to be set "
-                "on the transformer, it is not; send the metrics themselves"
+                f"instance {min(request.lookups)}: workload: expected PROMETHEUS_ENDPOINT to be "
+                "set on the transformer, it is not; send the metrics themselves"
             )
             raise MetricsUnavailable(message)
-        keys = {tuple(reference) for reference in request.lookups.values()}
+        keys = {(namespace, name) for namespace, name in request.lookups.values()}
         deadline_s = max(deadline_at - time.perf_counter(), 0.0)
         found = await self._client.read_many(sorted(keys), deadline_s=deadline_s)
         rows: list[Sequence[float]] = list(request.rows)
