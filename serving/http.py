@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
@@ -28,7 +28,7 @@ _MAX_PIPELINED: Final = 16
 """Requests of one connection that may wait for their turn before reading pauses."""
 _MAX_DISCARDED_BYTES: Final = 64 * 1024 * 1024
 """A refused body is read and thrown away, to keep the connection, up to this size."""
-_MAX_REQUEST_ID: Final = 128
+MAX_REQUEST_ID: Final = 128
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -42,14 +42,30 @@ class Shared(Protocol):
     date: bytes
     connections: set[HttpConnection]
 
-    def next_request_id(self) -> bytes:
-        """An id for a request that came without one."""
+    next_request_id: Callable[[], bytes]
+    """An id for a request that came without one."""
+    handle: Callable[[HttpRequest], None]
+    """Answers a request, now or later, exactly once. Must not raise."""
+    observe: Callable[[HttpRequest, int], None]
+    """Counts an answer."""
 
-    def handle(self, request: HttpRequest) -> None:
-        """Answer a request, now or later, exactly once. Must not raise."""
 
-    def observe(self, request: HttpRequest, status: int) -> None:
-        """Count an answer."""
+class Answerer(Protocol):
+    """Where the answer to a request goes."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def answer(
+        self,
+        request: HttpRequest,
+        status: int,
+        body: bytes,
+        content_type: bytes,
+        headers: Mapping[bytes, bytes],
+    ) -> None:
+        """Send it."""
 
 
 class HttpRequest:
@@ -68,7 +84,7 @@ class HttpRequest:
         "started",
     )
 
-    def __init__(self, connection: HttpConnection, method: bytes, url: bytes) -> None:
+    def __init__(self, connection: Answerer, method: bytes, url: bytes) -> None:
         self._connection = connection
         self._url = url
         self.method = method
@@ -295,7 +311,7 @@ class HttpConnection(asyncio.Protocol):
         request.headers = self._headers
         request.keep_alive = self._parser.should_keep_alive()
         given = self._headers.get(b"x-request-id")
-        request.request_id = given[:_MAX_REQUEST_ID] if given else self._shared.next_request_id()
+        request.request_id = given[:MAX_REQUEST_ID] if given else self._shared.next_request_id()
         return request
 
     # Answering

@@ -20,7 +20,15 @@ PREFIX: Final = "NIMBUSGUARD_"
 _SERVICE_LINK: Final = re.compile(
     r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$"
 )
-_READ_ELSEWHERE: Final = frozenset({"NIMBUSGUARD_TRACES", "NIMBUSGUARD_STORE"})
+_READ_ELSEWHERE: Final = frozenset(
+    {
+        "NIMBUSGUARD_RAY_CPUS_PER_REPLICA",
+        "NIMBUSGUARD_RAY_MAX_REPLICAS",
+        "NIMBUSGUARD_RAY_MIN_REPLICAS",
+        "NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS",
+        "NIMBUSGUARD_TRACES",
+    }
+)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 T = TypeVar("T")
