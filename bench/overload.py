@@ -24,7 +24,7 @@ from bench.payloads import Form
 from bench.plan import Workload
 from bench.processes import ROOT, cpu_seconds, running, settle
 from bench.records import Overload
-from bench.systems import Side, System, launch
+from bench.systems import OURS, Side, launch
 
 GENERATORS: Final = 2
 CONNECTIONS: Final = 1024
@@ -44,7 +44,7 @@ def run_overload(options: Options, *, seconds: float) -> Overload:
         LoadFailedError: A generator failed.
     """
     requests = prepare(_WORKLOAD, options)
-    with running(launch(System.OURS_GRPC, options.model_file).specs, options.scratch) as servers:
+    with running(launch(OURS, options.model_file).specs, options.scratch) as servers:
         check(servers, _WORKLOAD, requests)
         port = servers[-1].spec.port
         run_wrk(port, requests.file, connections=64, seconds=2)

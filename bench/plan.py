@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.payloads import Form
-from bench.systems import Side, System
+from bench.systems import OURS, REFERENCES, Side, System
 
 LOADS: Final = (1, 16, 64)
 CURVE_LOADS: Final = (1, 4, 16, 64, 128)
@@ -16,7 +16,9 @@ BATCHES: Final = (100, 1000)
 BODIES: Final = {1: 64, 100: 8, 1000: 4}
 """Different bodies that are sent in turn, by rows in a body."""
 
-_PAIRS: Final = (System.REFERENCE_REST, System.REFERENCE_GRPC, System.OURS_GRPC)
+_PAIRS: Final = (*REFERENCES, OURS)
+_FASTER: Final = (System.REFERENCE_GRPC, OURS)
+"""The faster reference and ours; a V2 request through the slower one tells nothing new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,31 +60,29 @@ def _turns(
 
 def full_plan() -> tuple[Turn, ...]:
     """Everything that `make bench` measures in one round."""
-    single = (*_PAIRS, System.OURS_REST, System.CONST)
-    grpc_only = (System.REFERENCE_GRPC, System.OURS_GRPC)
+    single = (*_PAIRS, System.OURS_GRPC, System.CONST)
     plan = _turns(Side.PAIR, [Form.NAMED], 1, CURVE_LOADS, single)
     plan += _turns(Side.PAIR, [Form.ARRAYS], 1, LOADS, _PAIRS)
-    plan += _turns(Side.PAIR, [Form.V2_BINARY], 1, LOADS, grpc_only)
-    plan += _turns(Side.PAIR, [Form.V2_JSON], 1, (64,), grpc_only)
+    plan += _turns(Side.PAIR, [Form.V2_BINARY], 1, LOADS, _FASTER)
+    plan += _turns(Side.PAIR, [Form.V2_JSON], 1, (64,), _FASTER)
     for rows in BATCHES:
         plan += _turns(Side.PAIR, [Form.NAMED, Form.ARRAYS], rows, LOADS, _PAIRS)
-        plan += _turns(Side.PAIR, [Form.V2_BINARY], rows, LOADS, grpc_only)
-    plan += _turns(Side.PREDICTOR, [Form.ARRAYS], 1, LOADS, (*grpc_only, System.FORWARD))
-    plan += _turns(Side.PREDICTOR, [Form.V2_BINARY], 1, LOADS, grpc_only)
-    plan += _turns(Side.PREDICTOR, [Form.V2_JSON], 1, (64,), grpc_only)
+        plan += _turns(Side.PAIR, [Form.V2_BINARY], rows, LOADS, _FASTER)
+    plan += _turns(Side.PREDICTOR, [Form.ARRAYS], 1, LOADS, (*_FASTER, System.FORWARD))
+    plan += _turns(Side.PREDICTOR, [Form.V2_BINARY], 1, LOADS, _FASTER)
+    plan += _turns(Side.PREDICTOR, [Form.V2_JSON], 1, (64,), _FASTER)
     for rows in BATCHES:
-        plan += _turns(Side.PREDICTOR, [Form.ARRAYS, Form.V2_BINARY], rows, LOADS, grpc_only)
+        plan += _turns(Side.PREDICTOR, [Form.ARRAYS, Form.V2_BINARY], rows, LOADS, _FASTER)
     return tuple(plan)
 
 
 def quick_plan() -> tuple[Turn, ...]:
     """The workloads that the targets speak of, and no others."""
     single = (*_PAIRS, System.CONST)
-    grpc_only = (System.REFERENCE_GRPC, System.OURS_GRPC)
     plan = _turns(Side.PAIR, [Form.NAMED], 1, (1, 64), single)
-    plan += _turns(Side.PAIR, [Form.NAMED], 1000, (16,), (System.OURS_GRPC,))
-    plan += _turns(Side.PREDICTOR, [Form.ARRAYS], 1, (64,), (*grpc_only, System.FORWARD))
-    plan += _turns(Side.PREDICTOR, [Form.V2_BINARY], 1000, (16,), (System.OURS_GRPC,))
+    plan += _turns(Side.PAIR, [Form.NAMED], 1000, (16,), (OURS,))
+    plan += _turns(Side.PREDICTOR, [Form.ARRAYS], 1, (64,), (*_FASTER, System.FORWARD))
+    plan += _turns(Side.PREDICTOR, [Form.V2_BINARY], 1000, (16,), (OURS,))
     return tuple(plan)
 
 

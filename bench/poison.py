@@ -22,7 +22,7 @@ from bench.payloads import Form, draw_rows, http_request, render
 from bench.plan import Workload
 from bench.processes import running, settle
 from bench.records import Poison
-from bench.systems import Side, System, launch
+from bench.systems import OURS, Side, launch
 from nimbusguard.contract.features import STATE_DIM
 
 CLIENTS: Final = 4
@@ -69,7 +69,7 @@ def run_poison(options: Options) -> Poison:
     answers = wrong = refusals = not_refused = 0
     clean_p99: list[float] = []
     poisoned_p99: list[float] = []
-    with running(launch(System.OURS_GRPC, options.model_file).specs, options.scratch) as servers:
+    with running(launch(OURS, options.model_file).specs, options.scratch) as servers:
         check(servers, _WORKLOAD, requests)
         port = servers[-1].spec.port
         _round(port, requests, options.seconds, poisoned=False)

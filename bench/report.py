@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.machine import Provenance
 from bench.plan import Workload
-from bench.records import Cell, Document, Measurement, Overload, Poison, Soak, Stage, Table
-from bench.systems import OURS, REFERENCES, Side, System
+from bench.records import Cell, Document, Measurement, Overload, Poison, Soak, Stage, Table, ratio
+from bench.systems import REFERENCES, Side, System
 from bench.targets import Verdict, judge, p50, p99, rate
 
 _SECTIONS = {
@@ -117,13 +117,13 @@ def _reading(table: Table) -> str:
     rounds = len(cells[0].rounds) if cells else 0
     middle = others[len(others) // 2] if others else 0.0
     return (
-        f"Medians of {rounds} rounds; in a round the systems of one workload are measured one after"
-        " another, and ratios are formed within a round. `over reference` is requests/s over the"
-        " reference with the same hop. `server` is the share of one core that the busiest process"
-        " of the system used, and `wrk` that of the load generator, which has one thread: its"
-        f" largest median is {number(busiest)}, so a limit is the server's wherever `server` is"
-        f" larger. Everything else on the machine used {number(middle)} cores (median over all"
-        " measurements)."
+        f"Medians of {rounds} rounds. In a round the systems of one workload are measured one after"
+        " another, and the ratios of the first table are formed within a round. `over reference` is"
+        " requests/s over the reference with a REST hop and over that with a gRPC hop. `server` is"
+        " the share of one core that the busiest process of the system used, and `wrk` that of the"
+        f" load generator, which has one thread; its largest median is {number(busiest)}. Where"
+        " `server` is the larger one, the limit is the server's. Everything else on the machine"
+        f" used {number(middle)} cores (median over all measurements)."
     )
 
 
@@ -168,16 +168,12 @@ def cells_table(table: Table, cells: Sequence[Cell]) -> str:
 
 
 def _over_reference(table: Table, cell: Cell) -> str:
-    if cell.system not in OURS:
-        return ""
-    reference = REFERENCES[OURS.index(cell.system)]
-    other = table.find(cell.workload, reference)
-    return "" if other is None else number(_ratio(cell, other, rate))
-
-
-def _ratio(first: Cell, second: Cell, value: Callable[[Measurement], float]) -> float:
-    divisor = second.median(value)
-    return first.median(value) / divisor if divisor else 0.0
+    ratios = [
+        number(ratio(cell, other, rate)) if other is not None and other.median(rate) else "-"
+        for other in (table.find(cell.workload, reference) for reference in REFERENCES)
+    ]
+    ours = cell.system in {System.OURS_REST, System.OURS_GRPC}
+    return " / ".join(ratios) if ours else ""
 
 
 def processes_table(table: Table) -> str:

@@ -10,7 +10,7 @@ from bench.payloads import Form
 from bench.plan import Workload
 from bench.processes import resident_mib, running, settle
 from bench.records import Checkpoint, Soak, Stage
-from bench.systems import Side, System, launch
+from bench.systems import OURS, Side, System, launch
 
 _CHUNK_S: Final = 10
 _WORKLOAD: Final = Workload(side=Side.PAIR, form=Form.NAMED, rows=1, connections=64)
@@ -28,7 +28,7 @@ def run_soak(options: Options, *, count: int) -> Soak:
     done = errors = 0
     seconds = 0.0
     checkpoints: list[Checkpoint] = []
-    with running(launch(System.OURS_GRPC, options.model_file).specs, options.scratch) as servers:
+    with running(launch(OURS, options.model_file).specs, options.scratch) as servers:
         check(servers, _WORKLOAD, requests)
         predictor, transformer = servers
         while done < count:
@@ -62,7 +62,7 @@ def run_memory(options: Options) -> tuple[Stage, ...]:
         ("batches of 1,000 rows as arrays, 16 connections", _batches(Form.ARRAYS)),
     ]
     stages: list[Stage] = []
-    for system in (System.REFERENCE_GRPC, System.OURS_GRPC):
+    for system in (System.REFERENCE_GRPC, OURS):
         with running(launch(system, options.model_file).specs, options.scratch) as servers:
             for after, workload in loads:
                 if workload is not None:

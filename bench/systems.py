@@ -27,7 +27,8 @@ class System(Enum):
 
 
 REFERENCES: Final = (System.REFERENCE_REST, System.REFERENCE_GRPC)
-OURS: Final = (System.OURS_REST, System.OURS_GRPC)
+OURS: Final = System.OURS_REST
+"""As it comes: the hop of the default flags, and that of the manifests."""
 _HOP: Final = {
     System.REFERENCE_REST: "v1",
     System.REFERENCE_GRPC: "grpc-v2",
@@ -68,7 +69,7 @@ def launch(system: System, model_file: Path) -> Launch:
     if system is System.FORWARD:
         model = ("--model_file", str(model_file))
         return Launch(system=system, specs=(_raw("uvicorn_forward", model),))
-    ours = system in OURS
+    ours = system not in REFERENCES
     prefix = "" if ours else "bench.reference."
     extra: tuple[str, ...] = ()
     if not ours:

@@ -17,10 +17,8 @@ from bench.records import (
     Soak,
     ratio,
 )
-from bench.systems import Side, System
+from bench.systems import OURS, Side, System
 
-OURS: Final = System.OURS_GRPC
-"""The hop that the manifests use; the other one stands in the table beside it."""
 SDK_PREDICTOR: Final = System.REFERENCE_GRPC
 """Both references have the same predictor; this one's is asked alone."""
 

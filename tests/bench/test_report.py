@@ -24,7 +24,7 @@ from bench.records import (
     ratio,
 )
 from bench.report import markdown, number, render
-from bench.systems import OURS, Side, System, launch
+from bench.systems import OURS, REFERENCES, Side, System, launch
 from bench.targets import TARGETS, judge, rate
 
 ORIGIN = Provenance(
@@ -67,7 +67,7 @@ def whole_document() -> Document:
     )
     processes = tuple(
         ProcessRecord(
-            system=System.OURS_GRPC,
+            system=OURS,
             name=name,
             ready_s=(1.5, 1.6),
             resident_mib=99.0,
@@ -114,7 +114,7 @@ def whole_document() -> Document:
 
 def test_a_ratio_is_formed_within_each_round() -> None:
     """A machine that slows down for everybody between rounds changes no ratio."""
-    ours = cell(System.OURS_GRPC, 1000.0, 500.0, 2000.0)
+    ours = cell(OURS, 1000.0, 500.0, 2000.0)
     reference = cell(System.REFERENCE_GRPC, 100.0, 50.0, 200.0)
 
     assert ratio(ours, reference, rate) == 10.0
@@ -146,7 +146,7 @@ def test_the_quick_plan_answers_every_target_of_the_table() -> None:
 def test_a_limit_itself_holds(value: float | None, holds: bool | None) -> None:
     """`at least 10` is true of 10; what was not measured is neither true nor false."""
     rounds = None if value is None else value * 100.0
-    cells = [] if rounds is None else [cell(System.OURS_GRPC, rounds)]
+    cells = [] if rounds is None else [cell(OURS, rounds)]
     table = Table(cells=(*cells, cell(System.REFERENCE_GRPC, 100.0)), processes=())
 
     verdict = judge(Document(table=table))[0]
@@ -277,7 +277,7 @@ def test_a_transformer_is_pointed_at_the_port_of_its_predictor(system: System) -
         predictor, transformer = flags
         port = "--grpc_port" if transformer["--predictor_protocol"] == "grpc-v2" else "--http_port"
         assert transformer["--predictor_host"] == f"127.0.0.1:{predictor[port]}"
-        assert ("bench.reference" in specs[0].arguments[1]) == (system not in OURS)
+        assert ("bench.reference" in specs[0].arguments[1]) == (system in REFERENCES)
 
 
 def test_the_machine_is_read_from_what_the_kernel_says() -> None:
