@@ -11,6 +11,10 @@ from typing import Final
 from nimbusguard.contract.errors import NimbusGuardError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "experience": (
+        "nimbusguard.commands.experience",
+        "count, export or prune what the operator recorded",
+    ),
     "schema": ("nimbusguard.commands.schema", "show the feature table and the fingerprint"),
 }
 """Command name to the module that holds it and its line of help."""
