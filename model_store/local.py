@@ -27,7 +27,6 @@ from nimbusguard.contract.errors import InvalidRequest
 
 ALIASES_FILE: Final = "aliases.json"
 _STAGING: Final = ".staging-"
-_LOCK: Final = ".aliases.lock"
 _ALIASES_ASIDE: Final = ".aliases-"
 
 
@@ -96,7 +95,7 @@ class LocalFolder:
     def replace_aliases(self, name: str, content: bytes, tag: str | None) -> bool:
         """Compare and swap under a lock that the kernel drops with its holder."""
         model = self._root / name
-        with _explained(self.uri), _locked(model / _LOCK):
+        with _explained(self.uri), _locked(model):
             if self.read_aliases(name).tag != tag:
                 return False
             # Only the holder of the lock writes here, so what lies aside is of a dead one.
@@ -167,8 +166,8 @@ def _remove_if_abandoned(folder: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -11,6 +11,7 @@ from typing import Final
 from nimbusguard.contract.errors import NimbusGuardError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "serve": ("nimbusguard.commands.serve", "start transformer and predictor on this machine"),
     "experience": (
         "nimbusguard.commands.experience",
         "count, export or prune what the operator recorded",

@@ -39,6 +39,8 @@ TOLERANCE: Final = 1e-5
 TIE: Final = 1e-6
 """Two best Q-values closer than this, by the same measure, are equal to float32 rounding: which one
 is the larger is then no property of the network."""
+_LOCAL: Final = (".debug_pkl", "/serialization_id")
+"""Entries of an archive that are made of local paths; no reader needs them."""
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -177,7 +179,7 @@ def weights_digest(network: QNetwork) -> str:
 
 
 def torchscript_bytes(served: nn.Module) -> bytes:
-    """The network as a TorchScript archive, without the debug tables that name local paths.
+    """The network as a TorchScript archive; equal weights give equal bytes in a fresh process.
 
     It is scripted and not frozen, so that its weights can still be read by name; the predictor
     freezes what it loads.
@@ -188,7 +190,7 @@ def torchscript_bytes(served: nn.Module) -> bytes:
     stripped = io.BytesIO()
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(stripped, "w") as target:
         for entry in source.infolist():
-            if not entry.filename.endswith(".debug_pkl"):
+            if not entry.filename.endswith(_LOCAL):
                 target.writestr(zipfile.ZipInfo(entry.filename, _ZIP_EPOCH), source.read(entry))
     return stripped.getvalue()
 

@@ -24,7 +24,7 @@ from torch import nn
 from model_store.metadata import Draft, Metadata, Network
 from model_store.names import ALIASES, MODEL_NAME
 from model_store.store import Candidate, ModelStore, open_store
-from nimbusguard.contract.errors import NimbusGuardError
+from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError
 from nimbusguard.contract.fingerprint import action_table, feature_table
 from training.export import OPSET, check_files, export_files, weights_digest
 from training.imitation import (
@@ -68,9 +68,17 @@ EVALUATIONS: Final[dict[str, tuple[Sampling, str]]] = {
 """Distributions of unseen states: name to sampling and its description."""
 
 
+MIN_STEPS: Final = 100
+"""The warm-up of the schedule takes a twentieth of the steps and needs more than one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImitationConfig:
-    """Everything that decides the weights."""
+    """Everything that decides the weights.
+
+    Raises:
+        InvalidRequest: The seed is negative or there are too few steps.
+    """
 
     seed: int = 1
     hidden: tuple[int, ...] = (128, 128)
@@ -87,6 +95,14 @@ class ImitationConfig:
     distance: float = 0.05
     few_pods: float = 0.4
     evaluation_states: int = 200_000
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.steps < MIN_STEPS:
+            message = (
+                f"imitation: expected a seed of at least 0 and at least {MIN_STEPS} steps, got "
+                f"seed {self.seed} and {self.steps} steps"
+            )
+            raise InvalidRequest(message)
 
     @property
     def sampling(self) -> Sampling:
@@ -204,8 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
-    config = ImitationConfig(seed=args.seed, steps=args.steps)
     try:
+        config = ImitationConfig(seed=args.seed, steps=args.steps)
         store = open_store(args.out)
         network = fit(config, lambda step, loss: logger.info("step %d loss %.4f", step, loss))
         # The command line is where the clock is read.

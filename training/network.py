@@ -54,6 +54,24 @@ class NetworkConfig:
         return (STATE_DIM, *self.hidden[:-1], last, ACTION_DIM)
 
 
+class Affine(nn.Module):
+    """One layer of a network as it is exported: fixed weights (O, I) and bias (O,).
+
+    `nn.Linear` would do, but its archive lists two constants in the order of a hash, so that equal
+    weights gave two files.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Keep float32 copies."""
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().float().clone(), requires_grad=False)
+        self.bias = nn.Parameter(bias.detach().float().clone(), requires_grad=False)
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        """Outputs (B, O) of inputs (B, I)."""
+        return nn.functional.linear(activation, self.weight, self.bias)
+
+
 class QNetwork(nn.Module):
     """State (B, F) float32 in [0, 1] to Q-values (B, A) float32."""
 
@@ -92,11 +110,11 @@ class QNetwork(nn.Module):
         """
         modules: list[nn.Module] = []
         for layer in self._hidden_layers():
-            modules += [_copy(layer.weight, layer.bias), nn.ReLU()]
+            modules += [Affine(layer.weight, layer.bias), nn.ReLU()]
         if self.config.dueling:
-            modules.append(_copy(*_fold_heads(self.value, self.advantage)))
+            modules.append(Affine(*_fold_heads(self.value, self.advantage)))
         else:
-            modules.append(_copy(self.head.weight, self.head.bias))
+            modules.append(Affine(self.head.weight, self.head.bias))
         return nn.Sequential(*modules).eval()
 
     def _hidden_layers(self) -> list[nn.Linear]:
@@ -112,16 +130,6 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     bound = 1.0 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return layer
-
-
-def _copy(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
-    """A layer that holds copies of `weight` (O, I) and `bias` (O,) as float32 on the CPU."""
-    outputs, inputs = weight.shape
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
-    layer.weight.copy_(weight)
-    layer.bias.copy_(bias)
-    layer.requires_grad_(requires_grad=False)
     return layer
 
 
