@@ -87,7 +87,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
 def example() -> str:
     """The text of `.env.example`: every key with its meaning and its default."""
     defaults = Settings()
-    readers = dict.fromkeys(key.reader for key in KEYS)
+    readers = sorted(dict.fromkeys(key.reader for key in KEYS), key=lambda name: name is None)
     blocks = [
         "# Every setting with its default. Copy to .env and change what differs.",
     ]
