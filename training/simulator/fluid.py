@@ -74,9 +74,12 @@ class FluidQueue:
         self._p["limit"][lanes] = parameters["backlog_per_pod"]
         self._p["clump"][lanes] = np.sqrt(1.0 + parameters["service_cv"] ** 2)
 
-    def drop(self, lanes: NDArray[np.int64], share: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Lose a share of the backlog."""
-        lost: NDArray[np.float64] = self._backlog[lanes] * share
+    def drop(
+        self, lanes: NDArray[np.int64], slot: NDArray[np.int64], ready: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Lose the killed pod's share of the backlog."""
+        del slot
+        lost: NDArray[np.float64] = self._backlog[lanes] / ready
         self._backlog[lanes] -= lost
         return lost
 

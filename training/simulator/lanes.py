@@ -165,7 +165,7 @@ class ClusterLanes:
             speed += change.speed[second]
             ready += change.ready[second]
             fresh = self._arrivals.at(self._now)
-            demand = Demand(fresh, self._take_retries(), speed, ready)
+            demand = Demand(fresh, self._take_retries(), speed, ready, self._speeds)
             served = self._service.serve(demand, self.age_s)
             self._record(demand, served)
             outcome[0] += fresh
@@ -219,6 +219,9 @@ class ClusterLanes:
             drained_s[lanes] = removed * own["termination_s"]
         return drained_s
 
+    def _speeds(self) -> NDArray[np.float32]:
+        return self._pods.speeds(self._now)
+
     def _take_retries(self) -> NDArray[np.float32]:
         share = (1.0 / self.parameters["retry_delay_s"]).astype(np.float32)
         due: NDArray[np.float32] = self._retry * share
@@ -253,7 +256,7 @@ class ClusterLanes:
             return
         ready = self._pods.ready(self._now)[lanes]
         slot = pick_ready(ready, self._seed[lanes], self._now)
-        lost = self._service.drop(lanes, 1.0 / np.count_nonzero(ready, axis=1))
+        lost = self._service.drop(lanes, slot, np.count_nonzero(ready, axis=1))
         self._totals[Series.FAILED, lanes] += lost
         self._pods.kill(
             lanes, slot, p["restart_backoff_s"][lanes], p["startup_s"][lanes], self._now
