@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.simulator.service import BUCKETS, Demand, Served
-from training.simulator.stations import Job, Outcome, SharedQueue, SharingPods, Station
+from training.simulator.stations import Job, Outcome, SharingPods, Station
 
 Discipline = Callable[[float, float], Station]
 Sizes = Callable[[np.random.Generator, int, float, float], NDArray[np.float64]]
@@ -100,6 +100,7 @@ class EventQueue:
 
     def serve(self, demand: Demand, age_s: NDArray[np.int64]) -> Served:
         """Let one second pass, request by request."""
+        del age_s
         each = demand.each()  # (N, P)
         count = len(self._lanes)
         rows = np.zeros((6, count), dtype=np.float32)
@@ -123,9 +124,7 @@ class EventQueue:
             in_flight=rows[5],
         )
 
-    def _second(
-        self, lane: _Lane, demand: Demand, index: int, speeds: NDArray[np.float32]
-    ) -> None:
+    def _second(self, lane: _Lane, demand: Demand, index: int, speeds: NDArray[np.float32]) -> None:
         slots = np.flatnonzero(speeds > 0.0)
         lane.station.set_pods(
             dict(zip(slots.tolist(), speeds[slots].tolist(), strict=True)), lane.now_s
@@ -146,9 +145,7 @@ class EventQueue:
         return list(
             map(
                 Job._make,
-                zip(
-                    times.tolist(), sizes.tolist(), first.tolist(), stubborn.tolist(), strict=True
-                ),
+                zip(times.tolist(), sizes.tolist(), first.tolist(), stubborn.tolist(), strict=True),
             )
         )
 

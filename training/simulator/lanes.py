@@ -28,7 +28,8 @@ _METRICS_READY_S = 30
 _FIRST_SAMPLE_S = 15
 """Until the metrics API knows a new pod."""
 _INITIAL_HEADROOM = 1.4
-_LONG = np.iinfo(np.int64).max
+_STABLE_S, _PANIC_S = 60, 6
+"""Knative's windows."""
 
 
 class ClusterLanes:
@@ -126,6 +127,7 @@ class ClusterLanes:
             current_replicas=self.current_replicas,
             ready_replicas=self.ready_replicas,
             pods=self.pod_metrics(),
+            concurrency=self._concurrency(),
             lane=np.arange(self.lanes),
             time_s=self.age_s,
         )
@@ -184,6 +186,13 @@ class ClusterLanes:
             terminated=np.zeros(self.lanes, dtype=np.bool_),
             truncated=truncated,
         )
+
+    def _concurrency(self) -> NDArray[np.float64]:
+        windows = [
+            self._history.mean(Series.IN_FLIGHT, self._now, seconds)
+            for seconds in (_STABLE_S, _PANIC_S)
+        ]
+        return np.stack(windows, axis=1)
 
     def _length(self, episode: Episode) -> int:
         interval = self.objective.interval_s

@@ -181,7 +181,8 @@ _PER_POD: Final = (
 def _between(
     at: NDArray[np.int32], now: int, end: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    lane, slot = np.nonzero((at > now) & (at < end))
+    flat = np.flatnonzero((at > now) & (at < end))
+    lane, slot = np.divmod(flat, at.shape[1])
     return lane, slot
 
 

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BUCKETS: Final = np.array([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
-"""Upper bounds of the latency histogram, seconds: the Prometheus clients' from 10 ms on."""
+BUCKETS: Final = np.array([0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
+"""Upper bounds of the latency histogram, seconds: those of the Prometheus clients, 25 ms to 5 s."""
 
 
 class Demand(NamedTuple):
