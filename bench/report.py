@@ -190,7 +190,7 @@ def processes_table(table: Table) -> str:
 def overload_table(overload: Overload) -> str:
     """What became of the requests of an overload."""
     rows = [
-        ["capacity (closed loop, 64 connections), requests/s", number(overload.capacity)],
+        ["capacity (fastest closed loop), requests/s", number(overload.capacity)],
         [f"offered for {overload.seconds:.0f} s, requests/s", number(overload.offered)],
         ["accepted, requests/s", number(overload.accepted)],
         ["refused with 503, share of all", f"{overload.refused_share:.1%}"],
@@ -210,6 +210,7 @@ def overload_table(overload: Overload) -> str:
 def poison_table(poison: Poison) -> str:
     """What three good clients saw."""
     rows = [
+        ["requests/s of each client", number(poison.rate)],
         ["answers to the three good clients", f"{poison.answers:,}"],
         ["wrong, refused or missing", str(poison.wrong)],
         ["poisonous requests refused with 400", f"{poison.refusals:,}"],

@@ -98,6 +98,7 @@ def whole_document() -> Document:
             generator_cores=0.7,
         ),
         poison=Poison(
+            rate=1500.0,
             answers=1000,
             wrong=0,
             refusals=400,
