@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import fsspec
 import s3fs  # noqa: F401 - the implementation behind fsspec's s3; a missing extra shows here
-from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError, NoCredentialsError  # type: ignore[import-untyped]
 
 from model_store.objects import Listed
 from nimbusguard.contract.errors import InvalidRequest, Unavailable
@@ -46,11 +46,11 @@ class S3Objects:
 
     def folders(self) -> list[str]:
         """First parts of all keys."""
-        with self._explained():
-            try:
+        try:
+            with self._explained():
                 entries = self._files.ls(self._root, detail=True)
-            except FileNotFoundError:
-                return []
+        except FileNotFoundError:
+            return []
         return [_last(entry["name"]) for entry in entries if entry["type"] == "directory"]
 
     def below(self, folder: str) -> list[Listed]:
@@ -61,6 +61,7 @@ class S3Objects:
         return [
             Listed(name[start:], int(entry["size"]), entry["LastModified"])
             for name, entry in entries.items()
+            if entry["type"] == "file"
         ]
 
     def read(self, key: str) -> bytes:
@@ -71,11 +72,11 @@ class S3Objects:
 
     def tag(self, key: str) -> str | None:
         """The ETag of an object."""
-        with self._explained():
-            try:
+        try:
+            with self._explained():
                 return str(self._files.info(f"{self._root}/{key}")["ETag"])
-            except FileNotFoundError:
-                return None
+        except FileNotFoundError:
+            return None
 
     def create(self, key: str, content: bytes) -> None:
         """Write an object that does not exist."""
@@ -94,10 +95,7 @@ class S3Objects:
     def delete(self, key: str) -> None:
         """Remove an object."""
         with self._explained():
-            try:
-                self._files.rm_file(f"{self._root}/{key}")
-            except FileNotFoundError:
-                return
+            self._files.rm_file(f"{self._root}/{key}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -109,7 +107,7 @@ class S3Objects:
                 raise
             message = f"store {self.uri}: expected an existing bucket, got {error}; create it first"
             raise InvalidRequest(message) from error
-        except PermissionError as error:
+        except (PermissionError, NoCredentialsError) as error:
             message = f"store {self.uri}: expected access to it, got {error}; check the credentials"
             raise InvalidRequest(message) from error
         except OSError as error:

@@ -49,9 +49,8 @@ def candidate(seed: int) -> Candidate:
     return Candidate(draft=draft, files=files)
 
 
-def publish_and_promote(location: str, seed: int) -> None:
+def publish_and_promote(store: ModelStore, seed: int) -> None:
     """One version more, and production on it."""
-    store = open_store(location)
     metadata = store.publish(candidate(seed), lambda _: None, now=datetime.now(UTC))
     store.promote(MODEL, "production", metadata.version)
 
@@ -68,18 +67,29 @@ def require_whole(store: ModelStore) -> list[str]:
     return versions
 
 
-def killed(work: Callable[[], None], after_s: float | None) -> bool:
-    """Run `work` in a child; whether a signal ended it, ours after a time or its own."""
+def killed(work: Callable[[ModelStore], None], location: str, after_s: float | None) -> bool:
+    """Run `work` in a child; whether a signal ended it, ours after a time or its own.
+
+    The time starts when the child has read the store once, so that it dies while it writes and not
+    while it connects.
+    """
+    readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            work()
+            store = open_store(location)
+            store.versions(MODEL)
+            os.close(writable)
+            work(store)
             status = 0
         finally:
             if status:
                 traceback.print_exc()
             os._exit(status)  # never back into the loop of the parent
+    os.close(writable)
+    os.read(readable, 1)  # returns when the child has closed its end
+    os.close(readable)
     if after_s is not None:
         time.sleep(after_s)  # the moment of the kill is what is drawn at random
         os.kill(child, signal.SIGKILL)
@@ -94,14 +104,14 @@ def kill_at_random(location: str, kills: int, longest_ms: float, seed: int) -> d
     rng = np.random.default_rng(seed)
     store = open_store(location)
 
-    def work(first: int) -> None:
+    def work(store: ModelStore, first: int) -> None:
         for number in range(first, sys.maxsize, 1_000_000):
-            publish_and_promote(location, number)
+            publish_and_promote(store, number)
 
     count = 0
     for number in range(kills):
         after_s = float(rng.uniform(0.0, longest_ms / 1000.0))
-        count += killed(lambda first=number: work(first), after_s)
+        count += killed(lambda store, first=number: work(store, first), location, after_s)
         versions = store.versions(MODEL)
         if versions:
             store.verify(MODEL, versions[-1])
@@ -111,10 +121,10 @@ def kill_at_random(location: str, kills: int, longest_ms: float, seed: int) -> d
 def kill_everywhere(location: str) -> dict[str, int]:
     """Kill at the first file event, at the second, and so on, until one comes to its end."""
     store = open_store(location)
-    publish_and_promote(location, 0)
+    publish_and_promote(store, 0)
     event = 0
 
-    def work() -> None:
+    def work(store: ModelStore) -> None:
         left = event
 
         def hook(name: str, _: object) -> None:
@@ -126,12 +136,12 @@ def kill_everywhere(location: str) -> dict[str, int]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)
-        publish_and_promote(location, event)
+        publish_and_promote(store, event)
 
     before = require_whole(store)
     while True:
         event += 1
-        if not killed(work, None):
+        if not killed(work, location, None):
             return {"killed": event - 1, "versions": len(require_whole(store))}
         after = require_whole(store)
         if after[: len(before)] != before or len(after) > len(before) + 1:
