@@ -181,13 +181,16 @@ class Pods:
         sampled = created <= last - youngest_s[lane]
         serving = np.maximum(last - np.maximum(self.ready_at[lane, slot], first), 0) * sampled
         existing = np.maximum(last - np.maximum(created, first), 0) * sampled
-        lanes = len(self.count)
-        settled = self.count - np.bincount(lane, minlength=lanes)
+        settled = self.count - np.bincount(lane, minlength=len(self.count))
         return Exposure(
-            serving_s=settled * span + np.bincount(lane, serving.astype(np.float64), lanes),
-            starting_s=np.bincount(lane, (existing - serving).astype(np.float64), lanes),
-            sampled=settled + np.bincount(lane, sampled.astype(np.float64), lanes),
+            serving_s=settled * span + self._by_lane(lane, serving),
+            starting_s=self._by_lane(lane, existing - serving),
+            sampled=settled + self._by_lane(lane, sampled),
         )
+
+    def _by_lane(self, lane: NDArray[np.int64], values: NDArray[np.generic]) -> NDArray[np.float64]:
+        sums = np.bincount(lane, values.astype(np.float64), len(self.count))
+        return np.asarray(sums, dtype=np.float64)
 
     def transitions(self, now: int, seconds: int) -> Transitions:
         """What becomes ready or warm after `now` and before `now + seconds`."""
