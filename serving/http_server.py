@@ -130,6 +130,6 @@ class HttpServer:
             for connection in tuple(self.connections):
                 quiet_s = now - connection.last_active
                 too_idle = connection.is_idle and quiet_s > self._settings.keep_alive_s
-                too_slow = connection.is_reading and quiet_s > self._settings.receive_timeout_s
+                too_slow = connection.receiving_s(now) > self._settings.receive_timeout_s
                 if too_idle or too_slow:
                     connection.close()

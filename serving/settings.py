@@ -59,7 +59,7 @@ class ServerSettings:
     """`NIMBUSGUARD_KEEP_ALIVE_S`. Idle connections are closed after this; above the 60 s of common
     proxies, so that they close first."""
     receive_timeout_s: float = 30.0
-    """`NIMBUSGUARD_RECEIVE_TIMEOUT_S`. A request that began and stays silent for this is cut."""
+    """`NIMBUSGUARD_RECEIVE_TIMEOUT_S`. A request that takes longer to arrive is cut off."""
     grace_s: float = 30.0
     """`NIMBUSGUARD_GRACE_S`. The longest drain after SIGTERM; the SDK's default."""
     drain_idle_s: float = 0.5

@@ -79,7 +79,9 @@ def kube_state_metrics(pods: list[Pod]) -> Iterator[str]:
         yield series("kube_pod_container_info", 1, **container)
         for resource in ("cpu", "memory"):
             limit = pod[f"{resource}_limit"]
-            yield series("kube_pod_container_resource_limits", limit, **container, resource=resource)
+            yield series(
+                "kube_pod_container_resource_limits", limit, **container, resource=resource
+            )
 
 
 def node_exporter(pods: list[Pod]) -> Iterator[str]:

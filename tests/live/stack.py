@@ -145,7 +145,9 @@ class LiveStack:
     def __enter__(self) -> LiveStack:
         try:
             self._announce()
-            exporters = self._started([sys.executable, ROOT / "tests/live/exporters.py", self._pods])
+            exporters = self._started(
+                [sys.executable, ROOT / "tests/live/exporters.py", self._pods]
+            )
             self._start_prometheus(int(exporters.first_line()))
         except BaseException:
             self._exit.close()
