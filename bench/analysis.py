@@ -22,7 +22,14 @@ def join(traces: list[Trace]) -> Trace:
         due_s=due[order],
         done_s=np.concatenate([trace.done_s for trace in traces])[order],
         status=np.concatenate([trace.status for trace in traces])[order],
+        accepted=np.concatenate([trace.accepted for trace in traces])[order],
     )
+
+
+def p99_ms(traces: list[Trace]) -> float:
+    """Of all requests that were answered, from due time to answer."""
+    latency = np.concatenate([trace.done_s - trace.due_s for trace in traces])
+    return _percentile(latency[np.isfinite(latency)], 99) * 1e3
 
 
 def judge(

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import httptools
 import numpy as np
@@ -24,6 +24,8 @@ BROKEN: Final = 0
 UNANSWERED: Final = -1
 """Status of a request that had no answer when the run ended."""
 _PACE_S: Final = 0.001
+_MAX_REPLACED: Final = 10_000
+"""Broken connections that are replaced in one run; a server that breaks more has failed it."""
 
 
 class Connection(asyncio.Protocol):
@@ -44,9 +46,9 @@ class Connection(asyncio.Protocol):
 
     def ask(self, request: int, content: bytes) -> None:
         """Send one request; the answer comes to the callback."""
-        assert self._transport is not None  # noqa: S101 - for the type checker
         self.request = request
-        self._transport.write(content)
+        if self._transport is not None:
+            self._transport.write(content)
 
     def close(self) -> None:
         """End the connection; nobody is told."""
@@ -56,8 +58,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the base class says so
         """Report a request that will never be answered."""
@@ -99,6 +100,8 @@ class Trace:
     """When its answer came (N,); infinity without one."""
     status: NDArray[np.int16]
     """HTTP status (N,), or `BROKEN` or `UNANSWERED`."""
+    accepted: NDArray[np.bool_]
+    """Whether the answer was the right one (N,)."""
 
 
 def due_times(phases: Sequence[Phase]) -> NDArray[np.float64]:
@@ -111,23 +114,43 @@ def due_times(phases: Sequence[Phase]) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
+def is_ok(_request: int, status: int, _body: bytes) -> bool:
+    """Accept an answer for its status alone."""
+    return status == 200
+
+
 class OpenLoop:
     """Sends each request when it is due, whether or not earlier ones have been answered.
 
     A request that finds no free connection waits for one, and its latency counts from when it was
     due: a slow server cannot slow its own load down.
+
+    Args:
+        port: Where the server listens on loopback.
+        requests: Complete HTTP requests, sent in turn.
+        phases: When.
+        accept: Whether an answer is the right one: index in `requests`, status, body.
     """
 
-    def __init__(self, port: int, requests: Sequence[bytes], phases: Sequence[Phase]) -> None:
+    def __init__(
+        self,
+        port: int,
+        requests: Sequence[bytes],
+        phases: Sequence[Phase],
+        accept: Callable[[int, int, bytes], bool] = is_ok,
+    ) -> None:
         self._port = port
         self._requests = requests
+        self._accept = accept
         self._due = due_times(phases)
         self._done = np.full(len(self._due), np.inf)
         self._status = np.full(len(self._due), UNANSWERED, dtype=np.int16)
+        self._accepted = np.zeros(len(self._due), dtype=np.bool_)
         self._idle: deque[Connection] = deque()
         self._backlog: deque[int] = deque()
         self._connections: set[Connection] = set()
         self._reconnects: set[asyncio.Task[None]] = set()
+        self._replaced = 0
         self._left = len(self._due)
         self._finished = asyncio.Event()
         self._started = 0.0
@@ -156,7 +179,9 @@ class OpenLoop:
             await asyncio.wait_for(self._finished.wait(), grace_s)
         for connection in self._connections:
             connection.close()
-        return Trace(due_s=self._due, done_s=self._done, status=self._status)
+        return Trace(
+            due_s=self._due, done_s=self._done, status=self._status, accepted=self._accepted
+        )
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -179,11 +204,12 @@ class OpenLoop:
         index = self._backlog.popleft()
         connection.ask(index, self._requests[index % len(self._requests)])
 
-    def _answered(self, connection: Connection, status: int, _: bytes) -> None:
+    def _answered(self, connection: Connection, status: int, body: bytes) -> None:
         index = connection.request
         connection.request = -1
         self._done[index] = time.monotonic() - self._started
         self._status[index] = status
+        self._accepted[index] = self._accept(index % len(self._requests), status, body)
         self._left -= 1
         if self._left == 0:
             self._finished.set()
@@ -200,59 +226,9 @@ class OpenLoop:
 
     def _replace(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._replaced += 1
+        if self._replaced > _MAX_REPLACED:
+            return
         task = asyncio.get_running_loop().create_task(self._connect())
         self._reconnects.add(task)
         task.add_done_callback(self._reconnects.discard)
-
-
-@dataclass(slots=True, kw_only=True)
-class Caller:
-    """One client of a closed loop: it asks again as soon as it has its answer."""
-
-    requests: Sequence[bytes]
-    accept: Callable[[int, int, bytes], bool]
-    """Whether an answer is the right one: index of the request, status, body."""
-    latencies_s: list[float]
-    wrong: int = 0
-
-
-async def closed_loop(
-    port: int, callers: Sequence[Caller], *, connections: int, seconds: float
-) -> None:
-    """Let every caller ask over its own connections for a while; results are left in the callers.
-
-    Raises:
-        ConnectionError: The server cannot be reached at all.
-    """
-    ends = time.monotonic() + seconds
-    tasks = [
-        _keep_asking(port, caller, offset, ends)
-        for caller in callers
-        for offset in range(connections)
-    ]
-    await asyncio.gather(*tasks)
-
-
-async def _keep_asking(port: int, caller: Caller, offset: int, ends: float) -> None:
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-
-    def answered(connection: Connection, status: int, body: bytes) -> None:
-        connection.request = -1
-        answer.set_result((status, body))
-
-    _, connection = await loop.create_connection(lambda: Connection(answered), "127.0.0.1", port)
-    index = offset
-    while time.monotonic() < ends:
-        if not connection.open:
-            _, connection = await loop.create_connection(
-                lambda: Connection(answered), "127.0.0.1", port
-            )
-        index = (index + 1) % len(caller.requests)
-        answer = loop.create_future()
-        started = time.monotonic()
-        connection.ask(index, caller.requests[index])
-        status, body = await answer
-        caller.latencies_s.append(time.monotonic() - started)
-        caller.wrong += not caller.accept(index, status, body)
-    connection.close()

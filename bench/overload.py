@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ CONNECTIONS: Final = 1024
 """Of both generators together; more than the service may have in its queues."""
 NORMAL_SHARE: Final = 0.5
 """Load before and after the overload, as a share of the capacity."""
+_CAPACITY_LOADS: Final = (64, 64, 256, 256)
+"""Connections of the closed loops; the fastest of them is the capacity."""
 _GRACE_S: Final = 10.0
 _WORKLOAD: Final = Workload(side=Side.PAIR, form=Form.NAMED, rows=1, connections=64)
 
@@ -47,8 +50,10 @@ def run_overload(options: Options, *, seconds: float) -> Overload:
     with running(launch(OURS, options.model_file).specs, options.scratch) as servers:
         check(servers, _WORKLOAD, requests)
         port = servers[-1].spec.port
-        run_wrk(port, requests.file, connections=64, seconds=2)
-        capacity = run_wrk(port, requests.file, connections=64, seconds=5).rate
+        capacity = max(
+            run_wrk(port, requests.file, connections=connections, seconds=4).rate
+            for connections in _CAPACITY_LOADS
+        )
         options.say(f"capacity {capacity:.0f} requests/s; overload begins")
         settle(servers)
         normal = Phase(rate=NORMAL_SHARE * capacity, seconds=5.0)
@@ -99,7 +104,7 @@ def _generate(
 
 def _read(file: Path) -> Trace:
     with np.load(file) as arrays:
-        return Trace(due_s=arrays["due_s"], done_s=arrays["done_s"], status=arrays["status"])
+        return Trace(**{name: arrays[name] for name in arrays.files})
 
 
 def _generator() -> None:
@@ -110,7 +115,7 @@ def _generator() -> None:
     trace = uvloop.run(
         loop.run(connections=job["connections"], start_at=job["start_at"], grace_s=_GRACE_S)
     )
-    np.savez(job["out"], due_s=trace.due_s, done_s=trace.done_s, status=trace.status)
+    np.savez(job["out"], **asdict(trace))
 
 
 if __name__ == "__main__":

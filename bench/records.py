@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -89,7 +90,7 @@ class Overload:
     """What became of the requests of an overload."""
 
     capacity: float
-    """Answers per second of a closed loop of 64 connections, just before."""
+    """Answers per second of the fastest closed loop, just before."""
     offered: float
     """Arrivals per second during the overload."""
     seconds: float
@@ -123,13 +124,15 @@ class Overload:
     @property
     def drift(self) -> float:
         """The p99 of the last sixth over that of the first."""
-        return self.last_p99_ms / self.first_p99_ms
+        return self.last_p99_ms / self.first_p99_ms if self.first_p99_ms else math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poison:
     """What three good clients saw beside a poisonous one, and without it."""
 
+    rate: float
+    """Requests per second of each of the four clients, in both halves of a round."""
     answers: int
     """Of the good clients beside the poisonous one, all rounds."""
     wrong: int
@@ -192,6 +195,21 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Where the CPU time of one request went in one process."""
+
+    workload: str
+    process: str
+    rate: float
+    """Answers per second while it was sampled."""
+    samples: int
+    cpu_us: float
+    """CPU time of the process for one request, in microseconds."""
+    stages_us: dict[str, float]
+    """The same by stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """Everything that has been measured; a section that was not run is None."""
 
@@ -200,3 +218,4 @@ class Document:
     poison: Poison | None = None
     soak: Soak | None = None
     memory: tuple[Stage, ...] | None = None
+    profile: tuple[Profile, ...] | None = None

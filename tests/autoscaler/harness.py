@@ -6,8 +6,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from autoscaler.policy_spec import Mode, PolicySpec, ScalingPolicy, Target
 from autoscaler.records import Experience, Outcome
+from nimbusguard.client.decision import Decision
+from nimbusguard.client.fallback import Recommendation, Source
 from nimbusguard.contract.actions import ScaleAction
+from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.fingerprint import FINGERPRINT
 
 
@@ -70,3 +74,65 @@ EXPERIENCES = st.builds(
     guard=st.lists(st.text(max_size=9)).map(tuple),
 )
 OUTCOMES = st.builds(outcome, next_raw=vectors(11), next_state=st.none() | vectors(11, 32))
+
+
+BUSY = {
+    "cpu_utilization": 0.7,
+    "memory_utilization": 0.5,
+    "network_io_rate": 1e5,
+    "request_rate": 200.0,
+    "pod_count": 4.0,
+    "response_time_p95": 0.2,
+    "error_rate": 0.0,
+    "queue_depth": 3.0,
+    "cpu_throttling": 0.0,
+    "memory_pressure": 0.5,
+    "node_utilization": 0.5,
+}
+
+
+def metrics(**change: float) -> tuple[float, ...]:
+    """A busy workload's raw features, with some of them replaced."""
+    values = BUSY | change
+    return tuple(float(values[name]) for name in NAMES)
+
+
+def policy(name: str = "web", **change: Any) -> ScalingPolicy:
+    fields: dict[str, Any] = {"target": Target(name=name), "mode": Mode.ACT, "max_replicas": 50}
+    paused = change.pop("paused", False)
+    return ScalingPolicy(
+        namespace="shop",
+        name=name,
+        uid=f"uid-{name}",
+        generation=1,
+        paused=paused,
+        spec=PolicySpec(**(fields | change)),
+    )
+
+
+def decision(action: ScaleAction, current: int = 4, **change: Any) -> Decision:
+    """What a network that prefers an action says."""
+    fields: dict[str, Any] = {
+        "action": action,
+        "current_replicas": current,
+        "q_values": tuple(1.0 if one is action else 0.0 for one in ScaleAction),
+        "q_margin": 1.0,
+        "allowed_actions": tuple(ScaleAction),
+        "clipped_features": (),
+        "imputed_features": (),
+        "model_name": "nimbusguard-dqn",
+        "model_version": "2",
+        "fingerprint": FINGERPRINT,
+    }
+    return Decision(**(fields | change))
+
+
+def recommendation(action: ScaleAction, current: int = 4, **change: Any) -> Recommendation:
+    fields: dict[str, Any] = {
+        "source": Source.KSERVE,
+        "action": action,
+        "current_replicas": current,
+        "decision": decision(action, current),
+        "refusals": {},
+    }
+    return Recommendation(**(fields | change))

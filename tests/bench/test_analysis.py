@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.analysis import join, judge, recovery_s
+from bench.analysis import join, judge, p99_ms, recovery_s
 from bench.client import UNANSWERED, Phase, Trace, due_times
 
 NORMAL = Phase(rate=100.0, seconds=2.0)
@@ -12,7 +12,12 @@ PHASES = (NORMAL, Phase(rate=400.0, seconds=6.0), NORMAL)
 
 def trace_with(latency_ms: np.ndarray, status: np.ndarray) -> Trace:
     due = due_times(PHASES)
-    return Trace(due_s=due, done_s=due + latency_ms / 1e3, status=status.astype(np.int16))
+    return Trace(
+        due_s=due,
+        done_s=due + latency_ms / 1e3,
+        status=status.astype(np.int16),
+        accepted=status == 200,
+    )
 
 
 def flat() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,12 +109,29 @@ def test_one_calm_window_is_no_recovery() -> None:
 def test_traces_of_two_generators_become_one_in_order() -> None:
     """Each answer stays with its request."""
     first = Trace(
-        due_s=np.array([0.0, 2.0]), done_s=np.array([0.1, 2.1]), status=np.array([200, 503])
+        due_s=np.array([0.0, 2.0]),
+        done_s=np.array([0.1, 2.1]),
+        status=np.array([200, 503]),
+        accepted=np.array([True, False]),
     )
-    second = Trace(due_s=np.array([1.0]), done_s=np.array([1.5]), status=np.array([200]))
+    second = Trace(
+        due_s=np.array([1.0]),
+        done_s=np.array([1.5]),
+        status=np.array([200]),
+        accepted=np.array([False]),
+    )
 
     both = join([first, second])
 
     np.testing.assert_array_equal(both.due_s, [0.0, 1.0, 2.0])
     np.testing.assert_array_equal(both.done_s, [0.1, 1.5, 2.1])
     np.testing.assert_array_equal(both.status, [200, 200, 503])
+    np.testing.assert_array_equal(both.accepted, [True, False, False])
+
+
+def test_a_percentile_leaves_out_what_was_never_answered() -> None:
+    """Those are counted as failed; an infinite latency would hide all others."""
+    _, latency, status = flat()
+    latency[0] = np.inf
+
+    assert p99_ms([trace_with(latency, status)]) == pytest.approx(5.0)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import uvloop
 
-from bench.client import BROKEN, Caller, OpenLoop, Phase, closed_loop
+from bench.client import BROKEN, OpenLoop, Phase, Trace, is_ok
 from bench.expected import WrongAnswerError
 from bench.load import read_requests, run_wrk
 from bench.measure import Options, check, entry, measure, prepare
@@ -117,14 +118,16 @@ def test_answers_that_are_not_2xx_are_errors(options: Options, tmp_path: Path) -
     assert load.rate == 0
 
 
-async def test_an_open_loop_keeps_its_schedule(options: Options, const: Server) -> None:
-    """Every request is sent, answered and timed from when it was due."""
+def test_an_open_loop_keeps_its_schedule(options: Options, const: Server) -> None:
+    """Every request is sent, answered and timed from when it was due, on the loop that is used."""
     requests = read_requests(prepare(single(Side.PAIR, Form.NAMED), options).file)
     phases = (Phase(rate=500.0, seconds=0.6), Phase(rate=1500.0, seconds=0.4))
 
-    trace = await OpenLoop(const.spec.port, requests, phases).run(
-        connections=32, start_at=0.0, grace_s=5.0
-    )
+    async def run() -> Trace:
+        loop = OpenLoop(const.spec.port, requests, phases)
+        return await loop.run(connections=32, start_at=0.0, grace_s=5.0)
+
+    trace = uvloop.run(run())
 
     assert len(trace.due_s) == 300 + 600
     assert (trace.status == 200).all()
@@ -201,18 +204,18 @@ async def test_a_broken_connection_is_a_failed_request_and_is_replaced() -> None
     assert (trace.status == 200).sum() == 10
 
 
-async def test_a_closed_loop_counts_wrong_answers(options: Options, const: Server) -> None:
+def test_answers_are_checked_under_load(options: Options, const: Server) -> None:
     """The constant answer is not what torch says, and not a refusal either."""
     prepared = prepare(single(Side.PAIR, Form.ARRAYS), options)
     requests = read_requests(prepared.file)
-    checks = [is_right(prepared.q_values), is_refused, lambda *_: True]
-    callers = [Caller(requests=requests, accept=each, latencies_s=[]) for each in checks]
+    phase = Phase(rate=200.0, seconds=0.3)
 
-    await closed_loop(const.spec.port, callers, connections=2, seconds=0.3)
+    async def run() -> list[Trace]:
+        checks = (is_right(prepared.q_values), is_refused, is_ok)
+        loops = [OpenLoop(const.spec.port, requests, (phase,), each) for each in checks]
+        runs = [loop.run(connections=2, start_at=0.0, grace_s=5.0) for loop in loops]
+        return await asyncio.gather(*runs)
 
-    assert all(len(caller.latencies_s) > 10 for caller in callers)
-    assert [caller.wrong for caller in callers] == [
-        len(callers[0].latencies_s),
-        len(callers[1].latencies_s),
-        0,
-    ]
+    traces = uvloop.run(run())
+
+    assert [int(trace.accepted.sum()) for trace in traces] == [0, 0, 60]
