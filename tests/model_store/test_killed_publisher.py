@@ -97,6 +97,7 @@ def test_a_publisher_killed_at_random_is_never_seen_half(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_a_thousand_publishers_killed_at_random_are_never_seen_half(
     tmp_path: Path, seed: int, candidate_of: Callable[..., Candidate], now: datetime
