@@ -5,8 +5,8 @@
 - `/kube-state-metrics`: owners, phases, limits and nodes, as the description of the pods says.
 - `/node-exporter`: CPU and memory of this machine, which is the one node.
 
-Run as `python tests/live/exporters.py PODS`, with a JSON file that describes the pods; it is read at
-each scrape. The first line of output is the port.
+Run as `python tests/live/exporters.py PODS`, with a JSON file that describes the pods; each scrape
+reads it. The first line of output is the port.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def kube_state_metrics(pods: list[Pod]) -> Iterator[str]:
         yield series("kube_pod_container_info", 1, **container)
         for resource in ("cpu", "memory"):
             limit = pod[f"{resource}_limit"]
-            yield series("kube_pod_container_resource_limits", limit, **container, resource=resource)
+            yield series(
+                "kube_pod_container_resource_limits", limit, **container, resource=resource
+            )
 
 
 def node_exporter(pods: list[Pod]) -> Iterator[str]:
