@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from itertools import count
 from typing import Final
 
-from serving.http import HttpConnection, HttpRequest
+from serving.http import HttpConnection
+from serving.http_message import HttpRequest
 from serving.settings import ServerSettings
+from serving.tracing import RequestIds
 
 _SWEEP_INTERVAL_S: Final = 1.0
 _DRAIN_POLL_S: Final = 0.02
@@ -41,15 +41,10 @@ class HttpServer:
         self.handle = handle
         self.observe = observe
         self._settings = settings
-        self._id_prefix = secrets.token_hex(6).encode()
-        self._id_numbers = count(1)
+        self.ids = RequestIds()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._listener: socket.socket | None = None
-
-    def next_request_id(self) -> bytes:
-        """A process-wide unique id: random prefix and a counter, a tenth of the cost of a UUID."""
-        return b"%b-%x" % (self._id_prefix, next(self._id_numbers))
 
     async def start(self, host: str, port: int) -> int:
         """Listen.

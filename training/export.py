@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch import nn
 
 from model_store.metadata import ONNX_FILE, TORCHSCRIPT_FILE
 from model_store.probe import probe_states, require_q_values
-from nimbusguard.contract.errors import ArtifactCorrupted, InvalidRequest
+from nimbusguard.contract.errors import ArtifactCorrupted
 from nimbusguard.contract.features import STATE_DIM
 from training.network import QNetwork
 
@@ -208,10 +208,8 @@ def onnx_bytes(served: nn.Module) -> bytes:
             output_names=[Q_VALUES_NAME],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-    if program is None:
-        message = "the ONNX exporter returned no model; check the installed onnxscript"
-        raise InvalidRequest(message)
-    model = program.model_proto
+    # None is for the old exporter, which writes a file instead.
+    model = cast("torch.onnx.ONNXProgram", program).model_proto
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
