@@ -1,0 +1,160 @@
+"""The Q-network: eleven normalized numbers in, five Q-values out, nothing remembered.
+
+What lives here is the architecture alone. While it learns, the network is told the multiplier of
+the violation budget as one more input; `freeze_conditions` folds a chosen multiplier into the
+weights, so that what is served has no input beside the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nimbusguard.contract.actions import ACTION_DIM
+from nimbusguard.contract.features import INDEX, MAXIMUM, MINIMUM, STATE_DIM
+
+_CPU = INDEX["cpu_utilization"]
+_RATE = INDEX["request_rate"]
+_PODS = INDEX["pod_count"]
+_P95 = INDEX["response_time_p95"]
+_QUEUE = INDEX["queue_depth"]
+_SPAN: Final = MAXIMUM - MINIMUM
+
+DERIVED_DIM: Final = 9
+"""Number of inputs that `derive_inputs` adds to the state."""
+
+
+def derive_inputs(state: Tensor) -> Tensor:
+    """Products and ratios of the state that staffing depends on, computed inside the network.
+
+    The state has the request rate over 1,000 and the pods over 50, so one pod more is a step of
+    0.02, and "busy pods" is a product of two inputs. A small network spends its capacity on finding
+    these; given them, it learns the same policy in a tenth of the steps (docs/training.md,
+    ablations). They are fixed functions of the eleven features: no input is added, none is hidden.
+
+    Args:
+        state: Normalized features (B, F).
+
+    Returns:
+        Derived inputs (B, DERIVED_DIM), each of order one.
+
+    Source: square-root staffing, Halfin and Whitt 1981: spare servers beyond the offered load
+    count in units of its square root.
+    """
+    pods = state[:, _PODS] * _SPAN[_PODS] + MINIMUM[_PODS]  # (B,)
+    busy = state[:, _CPU] * pods
+    rate = state[:, _RATE] * _SPAN[_RATE]
+    queue = state[:, _QUEUE] * _SPAN[_QUEUE]
+    delay_s = state[:, _P95] * _SPAN[_P95]
+    spare = (pods - busy) / torch.sqrt(torch.clamp(busy, min=0.25))
+    return torch.stack(
+        (
+            torch.log(pods) / 3.0,
+            1.0 / pods,
+            busy / 10.0,
+            torch.sqrt(busy) / 3.0,
+            torch.clamp(spare, max=12.0) / 4.0,
+            (pods - busy) / 5.0,
+            torch.log1p(rate / pods) / 3.0,
+            torch.log1p(queue / pods) / 2.0,
+            torch.log1p(delay_s / 0.05) / 2.0,
+        ),
+        dim=1,
+    )  # (B, DERIVED_DIM)
+
+
+class DuelingNetwork(nn.Module):
+    """Q(s, a) = V(s) + A(s, a) - mean A(s, ·), over two hidden layers.
+
+    Source: Wang et al. 2016, "Dueling Network Architectures for Deep Reinforcement Learning",
+    eq. 9.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        state_dim: int = STATE_DIM,
+        action_dim: int = ACTION_DIM,
+        derived: bool = True,
+        dueling: bool = True,
+        conditions: int = 0,
+    ) -> None:
+        """Build the layers; weights come from torch's current generator.
+
+        Args:
+            hidden: Width of each hidden layer.
+            state_dim: Length of the state.
+            action_dim: Number of actions.
+            derived: Whether `derive_inputs` is put beside the state.
+            dueling: Whether Q is split into value and advantage; off for ablation.
+            conditions: Inputs beside the state that training alone knows.
+        """
+        super().__init__()
+        self.state_dim = state_dim
+        self.action_dim = action_dim
+        self.hidden = tuple(hidden)
+        self.derived = derived
+        self.dueling = dueling
+        self.conditions = conditions
+        width = state_dim + (DERIVED_DIM if derived else 0) + conditions
+        layers: list[nn.Module] = []
+        for size in hidden:
+            layers += [nn.Linear(width, size), nn.ReLU()]
+            width = size
+        self.body = nn.Sequential(*layers)
+        self.value = nn.Linear(width, 1)
+        self.advantage = nn.Linear(width, action_dim)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Q-values (B, A) of states (B, F), conditions appended as further columns if any."""
+        parts = inputs
+        if self.derived:
+            parts = torch.cat((derive_inputs(inputs[:, : self.state_dim]), inputs), dim=1)
+        features = self.body(parts)  # (B, H)
+        advantage = self.advantage(features)  # (B, A)
+        if not self.dueling:
+            return cast("Tensor", advantage)  # (B, A)
+        value = self.value(features)  # (B, 1)
+        return cast("Tensor", value + advantage - advantage.mean(dim=1, keepdim=True))  # (B, A)
+
+
+def freeze_conditions(network: DuelingNetwork, values: Sequence[float]) -> DuelingNetwork:
+    """The same function with its conditions fixed: a network of the state alone.
+
+    The condition columns of the first layer times their values are a constant, so they move into
+    its bias; the result has no trace of a further input.
+
+    Args:
+        network: A network with `len(values)` conditions.
+        values: What the conditions are fixed to.
+    """
+    if len(values) != network.conditions:
+        message = f"conditions: expected {network.conditions} values, got {len(values)}"
+        raise ValueError(message)
+    frozen = DuelingNetwork(
+        hidden=network.hidden,
+        state_dim=network.state_dim,
+        action_dim=network.action_dim,
+        derived=network.derived,
+        dueling=network.dueling,
+    )
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    if network.conditions:
+        first = weights["body.0.weight"]
+        fixed = torch.tensor(values, dtype=first.dtype)
+        weights["body.0.bias"] = weights["body.0.bias"] + first[:, -network.conditions :] @ fixed
+        weights["body.0.weight"] = first[:, : -network.conditions].clone()
+    frozen.load_state_dict(weights)
+    return frozen.eval()
+
+
+def q_values_of(network: nn.Module, inputs: np.ndarray) -> np.ndarray:
+    """Q-values (B, A) as float32 numpy of inputs (B, F + conditions), without gradients."""
+    with torch.inference_mode():
+        result: np.ndarray = network(torch.from_numpy(inputs)).numpy()
+    return result
