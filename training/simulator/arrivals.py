@@ -1,0 +1,56 @@
+"""Requests per second of every lane, drawn ahead in blocks from each lane's own generator.
+
+A lane's arrivals depend on its episode alone, not on its policy nor on the lanes beside it: common
+random numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.simulator.workload import Episode
+
+BLOCK_S: Final = 1800
+"""Seconds drawn at a time."""
+
+
+class Arrivals:
+    """Poisson counts of N lanes."""
+
+    def __init__(self, lanes: int) -> None:
+        self._counts = np.zeros((BLOCK_S, lanes), dtype=np.float32)
+        self._episode: list[Episode | None] = [None] * lanes
+        self._service_s = np.ones(lanes)
+        self._generator = [np.random.Generator(np.random.SFC64(0)) for _ in range(lanes)]
+        self._drawn_s = np.zeros(lanes, dtype=np.int64)
+
+    def reset(self, lane: int, episode: Episode, service_time_s: float, now: int) -> None:
+        """Start a lane's episode and draw it up to the end of the block."""
+        self._episode[lane] = episode
+        self._service_s[lane] = service_time_s
+        self._generator[lane] = np.random.Generator(np.random.SFC64([episode.seed, 1]))
+        self._drawn_s[lane] = 0
+        self._draw(lane, now % BLOCK_S)
+
+    def at(self, now: int) -> NDArray[np.float32]:
+        """Requests in the second that begins at `now` (N,)."""
+        if now % BLOCK_S == 0:
+            for lane, episode in enumerate(self._episode):
+                if episode is not None and self._drawn_s[lane] > 0:
+                    self._draw(lane, 0)
+        row: NDArray[np.float32] = self._counts[now % BLOCK_S]
+        return row
+
+    def _draw(self, lane: int, begin: int) -> None:
+        episode = self._episode[lane]
+        if episode is None:
+            return
+        count = BLOCK_S - begin
+        since = self._drawn_s[lane]
+        time_s = episode.start_s + since + np.arange(count) + 0.5
+        rate = episode.workload.at(time_s) * (episode.scale / self._service_s[lane])
+        self._counts[begin:, lane] = self._generator[lane].poisson(rate)
+        self._drawn_s[lane] += count
