@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     NEIGHBOURS = 7
     VICTIM = 8
     WORK = 9
+    IN_FLIGHT = 10
 
 
 def hashed(

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.simulator.draws import Purpose, hashed
+from training.simulator.draws import Purpose, hashed, triangular
 from training.simulator.service import BUCKETS, Demand, Served
 
 SLOTS: Final = 8
@@ -138,8 +138,20 @@ class FluidQueue:
             buckets=self._buckets(wait_s, good),
             busy=busy,
             contention=contended * np.float32(1.0 / SLOTS),
-            in_flight=backlog + done * p["service"],
+            in_flight=backlog + self._in_service(done * p["service"], age_s),
         )
+
+    def _in_service(
+        self, mean: NDArray[np.float32], age_s: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Requests in service at the one moment that a gauge is read.
+
+        The mean over a second would tell a policy the load of that second without noise; a moment
+        finds a Poisson number around it.
+        """
+        noise = triangular(self._seed, age_s.astype(np.uint64), Purpose.IN_FLIGHT)
+        count: NDArray[np.float32] = np.maximum(mean + np.sqrt(mean) * noise.astype(np.float32), 0)
+        return count
 
     def _spread(
         self, fresh: NDArray[np.float32], age_s: NDArray[np.int64]
