@@ -137,9 +137,10 @@ class Learner:
         `demonstrated` holds the rule's action in each state (B,) during the warm start.
         """
         settings = self.settings
-        # Price the n-step sums.
-        price = settings.reward_scale * (batch.cost + multiplier * batch.violation)
-        reward = torch.from_numpy((-price).astype(np.float32))  # (B,)
+        # Price the n-step sums; the scale keeps a high multiplier from drowning the others.
+        price = batch.cost + multiplier * batch.violation
+        scale = settings.reward_scale / (1.0 + multiplier / settings.multiplier)
+        reward = torch.from_numpy((-scale * price).astype(np.float32))  # (B,)
         # Targets: the online network chooses, the target network prices.
         following = torch.from_numpy(self.inputs(batch.next_state, multiplier))
         with torch.no_grad():
