@@ -17,6 +17,28 @@ BLOCK_S: Final = 1800
 """Seconds drawn at a time."""
 
 
+_NORMAL_FROM: Final = 30.0
+"""From this mean on the skew-corrected normal is as good as the Poisson distribution."""
+
+
+def poisson(rng: np.random.Generator, mean: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Poisson counts of each mean (T,).
+
+    Large means are drawn from the normal distribution with the Poisson's skew and rounded to whole
+    numbers (Cornish and Fisher, 1937), which takes a third of the time.
+    """
+    small = mean < _NORMAL_FROM
+    if small.all():
+        return rng.poisson(mean).astype(np.float32)
+    level = mean.astype(np.float32)
+    z = rng.standard_normal(len(mean), dtype=np.float32)
+    skew = (z * z - np.float32(1.0)) * np.float32(1.0 / 6.0)
+    counts = np.rint(level + np.sqrt(level) * z + skew)
+    if small.any():
+        counts[small] = rng.poisson(mean[small])
+    return counts
+
+
 class Arrivals:
     """Poisson counts of N lanes."""
 
@@ -52,5 +74,5 @@ class Arrivals:
         since = self._drawn_s[lane]
         time_s = episode.start_s + since + np.arange(count) + 0.5
         rate = episode.workload.at(time_s) * (episode.scale / self._service_s[lane])
-        self._counts[begin:, lane] = self._generator[lane].poisson(rate)
+        self._counts[begin:, lane] = poisson(self._generator[lane], rate)
         self._drawn_s[lane] += count

@@ -26,15 +26,13 @@ class Purpose(IntEnum):
     """What a number is for; two purposes never share one."""
 
     PARAMETER = 1
-    SPLIT = 2
+    CHANCE = 2
     STARTUP = 3
     SPEED = 4
     SCRAPE_JITTER = 5
     SCRAPE_DROP = 6
     NEIGHBOURS = 7
     VICTIM = 8
-    WORK = 9
-    IN_FLIGHT = 10
 
 
 def hashed(

@@ -19,6 +19,8 @@ class Observation(NamedTuple):
     """Pods that are ready (N,): what the status says."""
     pods: PodMetrics
     """What the Kubernetes metrics API says of each workload's pods."""
+    concurrency: NDArray[np.float64]
+    """Requests in flight as Knative's queue-proxies report them: mean of 60 s and of 6 s (N, 2)."""
     lane: NDArray[np.int64]
     """Lane numbers (N,), for policies that remember."""
     time_s: NDArray[np.int64]

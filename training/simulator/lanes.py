@@ -28,7 +28,8 @@ _METRICS_READY_S = 30
 _FIRST_SAMPLE_S = 15
 """Until the metrics API knows a new pod."""
 _INITIAL_HEADROOM = 1.4
-_LONG = np.iinfo(np.int64).max
+_STABLE_S, _PANIC_S = 60, 6
+"""Knative's windows."""
 
 
 class ClusterLanes:
@@ -126,6 +127,7 @@ class ClusterLanes:
             current_replicas=self.current_replicas,
             ready_replicas=self.ready_replicas,
             pods=self.pod_metrics(),
+            concurrency=self._concurrency(),
             lane=np.arange(self.lanes),
             time_s=self.age_s,
         )
@@ -165,7 +167,7 @@ class ClusterLanes:
             speed += change.speed[second]
             ready += change.ready[second]
             fresh = self._arrivals.at(self._now)
-            demand = Demand(fresh, self._take_retries(), speed, ready)
+            demand = Demand(fresh, self._take_retries(), speed, ready, self._speeds)
             served = self._service.serve(demand, self.age_s)
             self._record(demand, served)
             outcome[0] += fresh
@@ -184,6 +186,13 @@ class ClusterLanes:
             terminated=np.zeros(self.lanes, dtype=np.bool_),
             truncated=truncated,
         )
+
+    def _concurrency(self) -> NDArray[np.float64]:
+        windows = [
+            self._history.mean(Series.IN_FLIGHT, self._now, seconds)
+            for seconds in (_STABLE_S, _PANIC_S)
+        ]
+        return np.stack(windows, axis=1)
 
     def _length(self, episode: Episode) -> int:
         interval = self.objective.interval_s
@@ -219,6 +228,9 @@ class ClusterLanes:
             drained_s[lanes] = removed * own["termination_s"]
         return drained_s
 
+    def _speeds(self) -> NDArray[np.float32]:
+        return self._pods.speeds(self._now)
+
     def _take_retries(self) -> NDArray[np.float32]:
         share = (1.0 / self.parameters["retry_delay_s"]).astype(np.float32)
         due: NDArray[np.float32] = self._retry * share
@@ -253,7 +265,7 @@ class ClusterLanes:
             return
         ready = self._pods.ready(self._now)[lanes]
         slot = pick_ready(ready, self._seed[lanes], self._now)
-        lost = self._service.drop(lanes, 1.0 / np.count_nonzero(ready, axis=1))
+        lost = self._service.drop(lanes, slot, np.count_nonzero(ready, axis=1))
         self._totals[Series.FAILED, lanes] += lost
         self._pods.kill(
             lanes, slot, p["restart_backoff_s"][lanes], p["startup_s"][lanes], self._now

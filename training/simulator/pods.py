@@ -140,6 +140,11 @@ class Pods:
         """Ready pods (N,)."""
         return np.asarray(np.count_nonzero(self.ready(now), axis=1), dtype=np.int64)
 
+    def speeds(self, now: int) -> NDArray[np.float32]:
+        """Speed of each pod (N, P), 0 where none is ready."""
+        warm = np.where(self.warm_at <= now, self.speed, self.cold_speed)
+        return np.where(self.ready(now), warm, np.float32(0.0))
+
     def total_speed(self, now: int) -> NDArray[np.float32]:
         """Sum of the ready pods' speeds (N,)."""
         cold = np.einsum("np,np->n", self.cold_speed, self.ready_at <= now)
@@ -176,7 +181,8 @@ _PER_POD: Final = (
 def _between(
     at: NDArray[np.int32], now: int, end: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    lane, slot = np.nonzero((at > now) & (at < end))
+    flat = np.flatnonzero((at > now) & (at < end))
+    lane, slot = np.divmod(flat, at.shape[1])
     return lane, slot
 
 

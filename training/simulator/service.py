@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-BUCKETS: Final = np.array([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
-"""Upper bounds of the latency histogram, seconds: the Prometheus clients' from 10 ms on."""
+BUCKETS: Final = np.array([0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
+"""Upper bounds of the latency histogram, seconds: those of the Prometheus clients, 25 ms to 5 s."""
 
 
 class Demand(NamedTuple):
@@ -22,6 +23,8 @@ class Demand(NamedTuple):
     """Sum of the ready pods' speeds (N,)."""
     ready: NDArray[np.float32]
     """Ready pods (N,)."""
+    each: Callable[[], NDArray[np.float32]]
+    """Asked for, the speed of each pod (N, P); 0 where none is ready."""
 
 
 class Served(NamedTuple):
@@ -59,6 +62,8 @@ class ServiceModel(Protocol):
         """Let one second pass."""
         ...
 
-    def drop(self, lanes: NDArray[np.int64], share: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Lose a share of the requests in flight, with a killed pod; how many were lost (K,)."""
+    def drop(
+        self, lanes: NDArray[np.int64], slot: NDArray[np.int64], ready: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """A pod of each lane (K,) is killed, one of so many ready; how many requests it loses."""
         ...

@@ -50,6 +50,9 @@ class SimulatorSettings:
     service_cv: Range = field(default=Range(0.1, 0.5, 0.3))
     """Coefficient of variation of the service time; lowered where the objective would be out of
     reach of an idle pod."""
+    sharing_ratio: Range = field(default=Range(0.0, 1.0, 0.5))
+    """0: one queue before all pods, one request at a time in each. 1: least-connections balancing
+    over pods that share themselves among their requests. The fast engine interpolates."""
     pod_speed_cv: Range = field(default=Range(0.0, 0.15, 0.05))
     """Spread of the pods' service rates: other hardware, noisy neighbours."""
     startup_s: Range = field(default=Range(5.0, 120.0, 12.0, logarithmic=True))
