@@ -24,7 +24,7 @@ _P95 = INDEX["response_time_p95"]
 _QUEUE = INDEX["queue_depth"]
 _SPAN: Final = MAXIMUM - MINIMUM
 
-DERIVED_DIM: Final = 9
+DERIVED_DIM: Final = 10
 """Number of inputs that `derive_inputs` adds to the state."""
 
 
@@ -43,13 +43,15 @@ def derive_inputs(state: Tensor) -> Tensor:
         Derived inputs (B, DERIVED_DIM), each of order one.
 
     Source: square-root staffing, Halfin and Whitt 1981: spare servers beyond the offered load
-    count in units of its square root.
+    count in units of its square root. Requests in service at a moment are Poisson around the busy
+    pods of the last minute while nothing changes; how far off they are says what changed since.
     """
     pods = state[:, _PODS] * _SPAN[_PODS] + MINIMUM[_PODS]  # (B,)
     busy = state[:, _CPU] * pods
     rate = state[:, _RATE] * _SPAN[_RATE]
     queue = state[:, _QUEUE] * _SPAN[_QUEUE]
     delay_s = state[:, _P95] * _SPAN[_P95]
+    surprise = (queue - busy) / torch.sqrt(busy + 1.0)
     spare = (pods - busy) / torch.sqrt(torch.clamp(busy, min=0.25))
     return torch.stack(
         (
@@ -62,6 +64,7 @@ def derive_inputs(state: Tensor) -> Tensor:
             torch.log1p(rate / pods) / 3.0,
             torch.log1p(queue / pods) / 2.0,
             torch.log1p(delay_s / 0.05) / 2.0,
+            torch.clamp(surprise, min=-3.0, max=6.0) / 3.0,
         ),
         dim=1,
     )  # (B, DERIVED_DIM)
