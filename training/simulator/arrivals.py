@@ -39,6 +39,15 @@ def poisson(rng: np.random.Generator, mean: NDArray[np.float64]) -> NDArray[np.f
     return counts
 
 
+def arrivals_of(episode: Episode, service_time_s: float, interval_s: int) -> NDArray[np.float32]:
+    """All requests of an episode, as its lane will see them, (T, interval_s) by second."""
+    steps = episode.length(interval_s)
+    source = Arrivals(1)
+    source.reset(0, episode, service_time_s, 0)
+    seconds = [source.at(now)[0] for now in range(steps * interval_s)]
+    return np.array(seconds, dtype=np.float32).reshape(steps, interval_s)
+
+
 class Arrivals:
     """Poisson counts of N lanes."""
 
@@ -48,6 +57,7 @@ class Arrivals:
         self._service_s = np.ones(lanes)
         self._generator = [np.random.Generator(np.random.SFC64(0)) for _ in range(lanes)]
         self._drawn_s = np.zeros(lanes, dtype=np.int64)
+        self._drawn_to = np.zeros(lanes, dtype=np.int64)
 
     def reset(self, lane: int, episode: Episode, service_time_s: float, now: int) -> None:
         """Start a lane's episode and draw it up to the end of the block."""
@@ -55,24 +65,27 @@ class Arrivals:
         self._service_s[lane] = service_time_s
         self._generator[lane] = np.random.Generator(np.random.SFC64([episode.seed, 1]))
         self._drawn_s[lane] = 0
-        self._draw(lane, now % BLOCK_S)
+        self._draw(lane, now)
 
     def at(self, now: int) -> NDArray[np.float32]:
         """Requests in the second that begins at `now` (N,)."""
         if now % BLOCK_S == 0:
             for lane, episode in enumerate(self._episode):
-                if episode is not None and self._drawn_s[lane] > 0:
-                    self._draw(lane, 0)
+                # A lane that was reset this very second has its block already.
+                if episode is not None and self._drawn_to[lane] == now:
+                    self._draw(lane, now)
         row: NDArray[np.float32] = self._counts[now % BLOCK_S]
         return row
 
-    def _draw(self, lane: int, begin: int) -> None:
+    def _draw(self, lane: int, now: int) -> None:
         episode = self._episode[lane]
         if episode is None:
             return
+        begin = now % BLOCK_S
         count = BLOCK_S - begin
         since = self._drawn_s[lane]
         time_s = episode.start_s + since + np.arange(count) + 0.5
         rate = episode.workload.at(time_s) * (episode.scale / self._service_s[lane])
         self._counts[begin:, lane] = poisson(self._generator[lane], rate)
         self._drawn_s[lane] += count
+        self._drawn_to[lane] = now + count

@@ -12,67 +12,23 @@ rate), and slow requests come in clumps: a policy sees nothing smoother than a r
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.simulator.draws import Purpose, hashed
 from training.simulator.service import BUCKETS, Demand, Served
+from training.simulator.tail import Floats, Tail
 
-Floats = NDArray[np.float32]
-
-_MEMORY_S: Final = 15.0
-"""Seconds over which the utilization is averaged; about the time in which a queue settles."""
-_HIGHEST: Final = np.float32(0.97)
-"""Above this utilization a queue does not settle within seconds; the backlog describes it."""
-_MOST_PODS: Final = 512
+MEMORY_S: Final = 15.0
+"""Time constant over which the utilization is averaged. Shorter ones let the noise of counting
+raise the mean of the convex tail above the event engine's."""
 _TABLE: Final = 1024
 """Entries of each table of chance."""
 _NO_SPEED: Final = np.float32(1e-3)
-
-
-class TailTable(NamedTuple):
-    """Constants of the steady-state tail for each number of pods; index 0 stands for 1 pod."""
-
-    power: Floats
-    decay: Floats
-    offset: Floats
-    """Decay times the response, in service times, from which the tail falls."""
-
-
-def shared_queue_tail(pods: NDArray[np.float64], service_cv: float) -> TailTable:
-    """One queue before all pods: P(wait) by Sakasegawa, its decay by Kingman.
-
-    Source: H. Sakasegawa, "An approximation formula L_q = a rho^b / (1 - rho)", 1977; J. Kingman,
-    "The single server queue in heavy traffic", 1961. The offset is fitted to the event engine.
-    """
-    decay = 2.1 * pods / (1.0 + service_cv**2)
-    power = np.sqrt(2.0 * (pods + 1.0)) - 1.0
-    return _table(power, decay, 1.15 * decay)
-
-
-def sharing_pods_tail(pods: NDArray[np.float64]) -> TailTable:
-    """Least-connections balancing over processor-sharing pods.
-
-    No closed form is known; powers of the pods fitted to 200,000 requests of the event engine at
-    each of 95 pairs of pods and utilization.
-    """
-    decay = 1.25 * pods**0.84
-    return _table(1.47 * pods**0.81, decay, 2.0 * decay)
-
-
-def _table(
-    power: NDArray[np.float64], decay: NDArray[np.float64], offset: NDArray[np.float64]
-) -> TailTable:
-    return TailTable(*(column.astype(np.float32) for column in (power, decay, offset)))
-
-
-class _Steady(NamedTuple):
-    """The logarithm of the tail is `level` - `slope` x response time."""
-
-    level: Floats
-    slope: Floats
+_ZERO: Final = np.float32(0.0)
+_ONE: Final = np.float32(1.0)
 
 
 class FluidQueue:
@@ -81,18 +37,17 @@ class FluidQueue:
     def __init__(self, lanes: int, latency_s: float) -> None:
         self._latency_s = np.float32(latency_s)
         self._bounds = BUCKETS.astype(np.float32)[:, None]
-        pods = np.maximum(np.arange(_MOST_PODS, dtype=np.float64), 1.0)
-        # The spread of the service times enters the lanes' decay below.
-        self._shared = shared_queue_tail(pods, 0.0)
-        self._sharing = sharing_pods_tail(pods)
         rng = np.random.default_rng(_TABLE)
         self._clumps = rng.exponential(size=_TABLE).astype(np.float32)
         self._moments = rng.standard_normal(_TABLE, dtype=np.float32)
+        self._tail = Tail(lanes)
+        self._seed = np.zeros(lanes, dtype=np.uint64)
         self._backlog = np.zeros(lanes, dtype=np.float32)
         self._recent = np.zeros(lanes, dtype=np.float32)
-        self._seed = np.zeros(lanes, dtype=np.uint64)
-        names = ("service", "slow", "span", "timeout", "wasted", "limit", "sharing", "regular")
-        self._p = {name: np.ones(lanes, dtype=np.float32) for name in names}
+        self._begins = np.ones(lanes, dtype=np.bool_)
+        self._timeout_s = np.ones(lanes, dtype=np.float32)
+        self._wasted = np.ones(lanes, dtype=np.float32)
+        self._limit = np.ones(lanes, dtype=np.float32)
 
     def reset(
         self,
@@ -101,20 +56,13 @@ class FluidQueue:
         parameters: dict[str, NDArray[np.float64]],
     ) -> None:
         """Start empty."""
-        mean = parameters["service_time_s"]
-        cv = np.hypot(parameters["service_cv"], parameters["pod_speed_cv"])
-        half = np.minimum(np.sqrt(3.0) * cv, 0.95)
-        self._backlog[lanes] = 0.0
-        self._recent[lanes] = np.nan
+        self._tail.set(lanes, parameters)
         self._seed[lanes] = seed
-        self._p["service"][lanes] = mean
-        self._p["slow"][lanes] = mean * (1.0 + half)
-        self._p["span"][lanes] = -1.0 / (2.0 * mean * half)
-        self._p["timeout"][lanes] = parameters["timeout_s"]
-        self._p["wasted"][lanes] = parameters["wasted_ratio"]
-        self._p["limit"][lanes] = parameters["backlog_per_pod"]
-        self._p["sharing"][lanes] = parameters["sharing_ratio"]
-        self._p["regular"][lanes] = 1.0 / (1.0 + parameters["service_cv"] ** 2)
+        self._backlog[lanes] = 0.0
+        self._begins[lanes] = True
+        self._timeout_s[lanes] = parameters["timeout_s"]
+        self._wasted[lanes] = parameters["wasted_ratio"]
+        self._limit[lanes] = parameters["backlog_per_pod"]
 
     def drop(
         self, lanes: NDArray[np.int64], slot: NDArray[np.int64], ready: NDArray[np.int64]
@@ -127,71 +75,42 @@ class FluidQueue:
 
     def serve(self, demand: Demand, age_s: NDArray[np.int64]) -> Served:
         """Let one second pass; see `Served`."""
-        p = self._p
-        rate = np.divide(np.maximum(demand.speed, _NO_SPEED), p["service"], dtype=np.float32)
+        rate = np.divide(
+            np.maximum(demand.speed, _NO_SPEED), self._tail.service_s, dtype=np.float32
+        )
         attempts = demand.fresh + demand.retried
         start = self._backlog
-        doomed = start > p["timeout"] * rate
-        work = np.where(doomed, p["wasted"], np.float32(1.0)) * attempts
-        end = np.maximum(start + work - rate, np.float32(0.0))
-        limit = p["limit"] * np.maximum(demand.ready, np.float32(1.0))
-        refused = np.maximum(end - limit, np.float32(0.0))
+        doomed = start > self._timeout_s * rate
+        work = np.where(doomed, self._wasted, _ONE) * attempts
+        end = np.maximum(start + work - rate, _ZERO)
+        refused = np.maximum(end - self._limit * np.maximum(demand.ready, _ONE), _ZERO)
         end -= refused
-        done = np.maximum(start + work - refused - end, np.float32(0.0))
+        done = np.maximum(start + work - refused - end, _ZERO)
         self._backlog = end
-        steady = self._steady(attempts, rate, demand.ready)
-        wait = (start + end) * np.float32(0.5) / rate
+        wait_s = (start + end) * np.float32(0.5) / rate
+        steady = self._tail.steady(self._utilization(attempts, rate), demand.ready)
         clump, moment = self._chance(age_s)
-        serving = done * p["service"]
-        late = self._slower(self._latency_s, wait, steady, clump)
-        failed = np.where(doomed, attempts, np.minimum(refused, attempts))
-        completed = np.where(doomed, np.float32(0.0), done)
-        buckets = completed - completed * self._slower(self._bounds, wait, steady, clump)
-        busy = np.minimum(done / rate, np.float32(1.0))
+        late = self._tail.slower(self._latency_s, wait_s, steady, clump)
+        completed = np.where(doomed, _ZERO, done)
+        buckets = completed - completed * self._tail.slower(self._bounds, wait_s, steady, clump)
+        serving = done * self._tail.service_s
         return Served(
-            violations=demand.fresh * np.where(doomed, np.float32(1.0), late),
-            failed=failed,
+            violations=demand.fresh * np.where(doomed, _ONE, late),
+            failed=np.where(doomed, attempts, np.minimum(refused, attempts)),
             completed=completed,
             buckets=buckets,
-            busy=busy * demand.ready,
-            contention=np.exp(np.minimum(steady.level, np.float32(0.0))),
-            in_flight=end + np.maximum(serving + moment * np.sqrt(serving), np.float32(0.0)),
+            busy=np.minimum(done / rate, _ONE) * demand.ready,
+            contention=np.exp(np.minimum(steady.level, _ZERO)),
+            in_flight=end + np.maximum(serving + moment * np.sqrt(serving), _ZERO),
         )
 
-    def _steady(self, attempts: Floats, rate: Floats, ready: Floats) -> _Steady:
-        """The tail at the utilization of the last seconds."""
-        p = self._p
-        fresh = np.isnan(self._recent)
-        if fresh.any():
-            self._recent = np.where(fresh, attempts, self._recent)
-        self._recent += (attempts - self._recent) * np.float32(1.0 / _MEMORY_S)
-        used = np.minimum(self._recent / rate, _HIGHEST)
-        pods = np.minimum(ready.astype(np.int64), _MOST_PODS - 1)
-        one, many, share = self._shared, self._sharing, p["sharing"]
-        regular = p["regular"] * (np.float32(1.0) - share)
-        power = one.power[pods] * (np.float32(1.0) - share) + many.power[pods] * share
-        decay = one.decay[pods] * regular + many.decay[pods] * share
-        offset = one.offset[pods] * regular + many.offset[pods] * share
-        idle = np.float32(1.0) - used
-        level = power * np.log(np.maximum(used, np.float32(1e-6))) + idle * offset
-        return _Steady(level, idle * decay / p["service"])
-
-    def _slower(
-        self, bound: np.float32 | Floats, wait: Floats, steady: _Steady, clump: Floats
-    ) -> Floats:
-        """Share of the requests slower than a bound, (N,) or (BUCKETS, N)."""
-        left: Floats = bound - wait
-        chance = left * steady.slope
-        np.subtract(steady.level, chance, out=chance)
-        np.minimum(chance, np.float32(0.0), out=chance)
-        np.exp(chance, out=chance)
-        chance *= clump
-        # Without queueing a request takes its service time, taken as uniform around its mean.
-        left -= self._p["slow"]
-        left *= self._p["span"]
-        np.maximum(left, chance, out=left)
-        np.minimum(left, np.float32(1.0), out=left)
-        return left
+    def _utilization(self, attempts: Floats, rate: Floats) -> Floats:
+        """Recent requests over capacity."""
+        if self._begins.any():
+            self._recent = np.where(self._begins, attempts, self._recent)
+            self._begins[:] = False
+        self._recent += (attempts - self._recent) * np.float32(1.0 / MEMORY_S)
+        return self._recent / rate
 
     def _chance(self, age_s: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Two kinds of chance, anew each second.

@@ -103,7 +103,8 @@ class ClusterLanes:
             self.parameters[name][lanes] = values
         self._seed[lanes] = seed
         self._offset[lanes] = self._now
-        self._end_s[lanes] = [self._length(episode) for episode in episodes]
+        interval_s = self.objective.interval_s
+        self._end_s[lanes] = [e.length(interval_s) * interval_s for e in episodes]
         self._retry[lanes] = 0.0
         self._totals[:, lanes] = 0.0
         busy = np.array([e.workload.at(np.array([e.start_s + 0.5]))[0] * e.scale for e in episodes])
@@ -193,13 +194,6 @@ class ClusterLanes:
             for seconds in (_STABLE_S, _PANIC_S)
         ]
         return np.stack(windows, axis=1)
-
-    def _length(self, episode: Episode) -> int:
-        interval = self.objective.interval_s
-        if episode.decisions is not None:
-            return episode.decisions * interval
-        left = episode.workload.duration_s - episode.start_s
-        return max(int(left // interval), 1) * interval
 
     def _initial(self, busy: NDArray[np.float64], episodes: Sequence[Episode]) -> NDArray[np.int64]:
         wanted = np.ceil(_INITIAL_HEADROOM * busy).astype(np.int64) + 1

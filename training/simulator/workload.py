@@ -56,6 +56,12 @@ class Episode:
     initial_replicas: int | None = None
     """Pods that are ready at the start; None means 1.4 times those busy then."""
 
+    def length(self, interval_s: int) -> int:
+        """Whole decision intervals, at least one."""
+        if self.decisions is not None:
+            return self.decisions
+        return max(int((self.workload.duration_s - self.start_s) // interval_s), 1)
+
 
 def scaled_to_peak(name: str, group: str, step_s: float, counts: NDArray[np.float64]) -> Workload:
     """A workload whose 99.9th percentile is load 1.
