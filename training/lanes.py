@@ -11,7 +11,7 @@ Environments": any function of the input process is a baseline without bias.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -47,7 +47,7 @@ class LaneSettings:
     guarded_ratio: float = 0.5
     """Share of lanes in which the guard stands between policy and cluster. The others are raw, so
     that the policy stays fit to be used without it."""
-    guard: GuardSettings = GuardSettings()
+    guard: GuardSettings = field(default_factory=GuardSettings)
     """The rails of the guarded lanes."""
     simulator: SimulatorSettings = LEARNING_RANGES
     """What each exploring cluster is drawn from."""
@@ -67,7 +67,7 @@ def see(raw: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_
         holds.
     """
     imputed = impute(raw)
-    refused = imputed.refused.any(axis=1)
+    refused: NDArray[np.bool_] = np.any(imputed.refused, axis=1)
     return normalize(np.where(imputed.refused, 0.0, imputed.values)).state, refused
 
 
@@ -176,9 +176,7 @@ class ClusterEnvironment:
             decisions=self._decisions,
         )
 
-    def _judge(
-        self, action: NDArray[np.int64], current: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _judge(self, action: NDArray[np.int64], current: NDArray[np.int64]) -> NDArray[np.int64]:
         self._memory, verdict = guard.judge(
             self._settings.guard,
             self._memory,

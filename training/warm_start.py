@@ -1,9 +1,9 @@
 """The rule that a warm start imitates: square-root staffing on what the network sees.
 
 It needs no model of the service: CPU in use over all pods is the offered load in pods, whatever a
-request costs. It remembers nothing, so it cannot wait out a window; instead it removes a pod only at
-moments when fewer requests than usual are in flight. Such moments come by chance every few minutes
-while the load is steady, and hardly ever while it rises: a window made of luck.
+request costs. It remembers nothing, so it cannot wait out a window; instead it removes a pod only
+at moments when fewer requests than usual are in flight. Such moments come by chance every few
+minutes while the load is steady, and hardly ever while it rises: a window made of luck.
 """
 
 from __future__ import annotations

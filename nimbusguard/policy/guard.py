@@ -1,10 +1,10 @@
 """The guard rails around a recommended action: what the operator does with it, and why.
 
 A network may add replicas freely; it may remove them only as far as the rule of the Kubernetes HPA,
-over its stabilization window, does not object. The same code runs in the operator, with one row, and in
-training, with thousands of rows, so that a policy is trained and judged inside the rails that it
-will be run in. Pure: the memory between two decisions is a value that goes in and comes out, and
-`now_s` is an argument.
+over its stabilization window, does not object. The same code runs in the operator, with one row,
+and in training, with thousands of rows, so that a policy is trained and judged inside the rails
+that it will be run in. Pure: the memory between two decisions is a value that goes in and comes
+out, and `now_s` is an argument.
 """
 
 from __future__ import annotations
@@ -212,9 +212,7 @@ def _remember(
     return GuardMemory(wishes, wished_s, place, np.where(calm, learnt, known))
 
 
-def _highest_wish(
-    settings: GuardSettings, memory: GuardMemory, now_s: float
-) -> NDArray[np.int64]:
+def _highest_wish(settings: GuardSettings, memory: GuardMemory, now_s: float) -> NDArray[np.int64]:
     recent = now_s - memory.wished_s <= settings.stabilization_window_s
     highest: NDArray[np.int64] = np.where(recent, memory.wishes, 0).max(axis=1)
     return highest

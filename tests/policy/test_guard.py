@@ -19,6 +19,7 @@ from nimbusguard.policy.guard import Bounds, GuardMemory, GuardSettings, Rule, V
 DOWN_2, DOWN_1, HOLD, UP_1, UP_2 = (int(action) for action in ScaleAction)
 OFF = GuardSettings(stabilization_window_s=0.0, hpa_target=1.0, burst_ratio=0.0)
 QUICK = dataclasses.replace(OFF, hpa_target=0.8, stabilization_window_s=60.0)
+FRESH = guard.start(GuardSettings(), 1, 1000.0)
 ONE_TO_FIFTY = Bounds(np.array([1]), np.array([50]))
 
 
@@ -65,9 +66,7 @@ def test_a_removal_waits_until_the_last_high_wish_has_left_the_window() -> None:
     memory, _ = judge(QUICK, HOLD, now_s=1000.0, memory=memory, cpu_utilization=0.8)
     targets = []
     for now_s in (1015.0, 1030.0, 1045.0, 1060.0, 1075.0):
-        memory, verdict = judge(
-            QUICK, DOWN_2, now_s=now_s, memory=memory, cpu_utilization=0.4
-        )
+        memory, verdict = judge(QUICK, DOWN_2, now_s=now_s, memory=memory, cpu_utilization=0.4)
         targets.append(int(verdict.target[0]))
 
     assert targets == [10, 10, 10, 10, 8]
@@ -105,14 +104,14 @@ def test_a_window_that_has_passed_does_not_slow_the_next_steps() -> None:
 
 def test_a_guard_that_has_just_started_removes_nothing() -> None:
     """A restart must not look like a quiet window."""
-    _, verdict = judge(GuardSettings(), DOWN_2, memory=guard.start(GuardSettings(), 1, 1000.0), now_s=1000.0)
+    _, verdict = judge(GuardSettings(), DOWN_2, memory=FRESH, now_s=1000.0)
 
     assert verdict.target.tolist() == [10]
 
 
 def test_an_addition_is_never_held_by_window_or_hpa_rule() -> None:
     """The network may add freely."""
-    _, verdict = judge(GuardSettings(), UP_2, memory=guard.start(GuardSettings(), 1, 1000.0), now_s=1000.0)
+    _, verdict = judge(GuardSettings(), UP_2, memory=FRESH, now_s=1000.0)
 
     assert verdict.target.tolist() == [12]
 
@@ -180,7 +179,7 @@ def test_a_workload_above_its_bounds_is_led_back_without_waiting() -> None:
     _, verdict = judge(
         GuardSettings(),
         DOWN_2,
-        memory=guard.start(GuardSettings(), 1, 1000.0),
+        memory=FRESH,
         bounds=Bounds(np.array([1]), np.array([5])),
         cpu_utilization=0.9,
     )
