@@ -8,15 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.simulator.service import BUCKETS, Demand, Served
-from training.simulator.stations import Job, Outcome, SharingPods, Station
+from training.simulator.service import BUCKETS, CONTENDED, Demand, Served
+from training.simulator.stations import Job, Outcome, SharedQueue, SharingPods, Station
 
-Discipline = Callable[[float, float], Station]
+_MIDDLE: Final = 0.5
+Discipline = Callable[[float, float, float], Station]
+"""Makes a lane's station from time-out, limit per pod and sharing ratio."""
 Sizes = Callable[[np.random.Generator, int, float, float], NDArray[np.float64]]
+
+
+def by_sharing(timeout_s: float, limit_per_pod: float, sharing_ratio: float) -> Station:
+    """The discipline that the lane's sharing ratio is nearer to; in the middle, sharing pods."""
+    if sharing_ratio < _MIDDLE:
+        return SharedQueue(timeout_s, limit_per_pod)
+    return SharingPods(timeout_s, limit_per_pod)
+
+
+def shared_queue(timeout_s: float, limit_per_pod: float, sharing_ratio: float) -> Station:
+    """One queue before all pods, whatever the ratio."""
+    del sharing_ratio
+    return SharedQueue(timeout_s, limit_per_pod)
+
+
+def sharing_pods(timeout_s: float, limit_per_pod: float, sharing_ratio: float) -> Station:
+    """Sharing pods behind a least-connections balancer, whatever the ratio."""
+    del sharing_ratio
+    return SharingPods(timeout_s, limit_per_pod)
 
 
 def lognormal_sizes(
@@ -53,7 +75,7 @@ class EventQueue:
         lanes: int,
         latency_s: float,
         *,
-        discipline: Discipline = SharingPods,
+        discipline: Discipline = by_sharing,
         sizes: Sizes = lognormal_sizes,
     ) -> None:
         """Make lanes that wait for their first reset.
@@ -61,7 +83,7 @@ class EventQueue:
         Args:
             lanes: N.
             latency_s: Slower requests violate the objective.
-            discipline: Makes a lane's station from timeout and limit.
+            discipline: Makes a lane's station.
             sizes: Draws service times from generator, count, mean and coefficient of variation.
         """
         self._latency_s = latency_s
@@ -79,8 +101,9 @@ class EventQueue:
         for index, lane in enumerate(lanes.tolist()):
             timeout_s = float(parameters["timeout_s"][index])
             limit = float(parameters["backlog_per_pod"][index])
+            sharing = float(parameters["sharing_ratio"][index])
             self._lanes[lane] = _Lane(
-                station=self._discipline(timeout_s, limit),
+                station=self._discipline(timeout_s, limit, sharing),
                 rng=np.random.default_rng([int(seed[index]), 2]),
                 mean_s=float(parameters["service_time_s"][index]),
                 cv=float(parameters["service_cv"][index]),
@@ -110,17 +133,15 @@ class EventQueue:
                 continue
             self._second(lane, demand, index, each[index])
             outcome, lane.station.outcome = lane.station.outcome, Outcome()
-            self._tally(outcome, rows[:, index], buckets[:, index])
+            self._tally(outcome, lane.mean_s, rows[:, index], buckets[:, index])
             rows[5, index] = lane.station.in_flight()
-        ready = np.maximum(demand.ready, 1.0)
-        contention = np.clip(rows[5] / ready - 1.0, 0.0, 1.0)
         return Served(
             violations=rows[0],
             failed=rows[1],
             completed=rows[2],
             buckets=buckets,
             busy=rows[3],
-            contention=np.asarray(contention, dtype=np.float32),
+            contention=rows[4],
             in_flight=rows[5],
         )
 
@@ -150,7 +171,11 @@ class EventQueue:
         )
 
     def _tally(
-        self, outcome: Outcome, row: NDArray[np.float32], bucket: NDArray[np.float32]
+        self,
+        outcome: Outcome,
+        mean_s: float,
+        row: NDArray[np.float32],
+        bucket: NDArray[np.float32],
     ) -> None:
         late = sum(fresh for response_s, fresh in outcome.responses if response_s > self._latency_s)
         row[0] = late + outcome.late_failed
@@ -159,4 +184,5 @@ class EventQueue:
         row[3] = outcome.busy_s
         if outcome.responses:
             times = np.array([response_s for response_s, _ in outcome.responses])
+            row[4] = np.mean(times > CONTENDED * mean_s)
             bucket[:] = np.searchsorted(np.sort(times), BUCKETS, side="right")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.simulator.draws import Purpose, hashed
-from training.simulator.service import BUCKETS, Demand, Served
+from training.simulator.service import BUCKETS, CONTENDED, Demand, Served
 from training.simulator.tail import Floats, Tail
 
 MEMORY_S: Final = 15.0
@@ -35,8 +35,9 @@ class FluidQueue:
     """Service model of the fast engine; see the module for its idea."""
 
     def __init__(self, lanes: int, latency_s: float) -> None:
-        self._latency_s = np.float32(latency_s)
-        self._bounds = BUCKETS.astype(np.float32)[:, None]
+        # Of the objective, of contention, and of the histogram, (2 + BUCKETS, N).
+        bounds = np.concatenate([[latency_s, 0.0], BUCKETS]).astype(np.float32)
+        self._bounds = np.repeat(bounds[:, None], lanes, axis=1)
         rng = np.random.default_rng(_TABLE)
         self._clumps = rng.exponential(size=_TABLE).astype(np.float32)
         self._moments = rng.standard_normal(_TABLE, dtype=np.float32)
@@ -57,6 +58,7 @@ class FluidQueue:
     ) -> None:
         """Start empty."""
         self._tail.set(lanes, parameters)
+        self._bounds[1, lanes] = CONTENDED * parameters["service_time_s"]
         self._seed[lanes] = seed
         self._backlog[lanes] = 0.0
         self._begins[lanes] = True
@@ -90,17 +92,18 @@ class FluidQueue:
         wait_s = (start + end) * np.float32(0.5) / rate
         steady = self._tail.steady(self._utilization(attempts, rate), demand.ready)
         clump, moment = self._chance(age_s)
-        late = self._tail.slower(self._latency_s, wait_s, steady, clump)
+        slower = self._tail.slower(self._bounds, wait_s, steady, clump)  # (2 + BUCKETS, N)
         completed = np.where(doomed, _ZERO, done)
-        buckets = completed - completed * self._tail.slower(self._bounds, wait_s, steady, clump)
+        slower[2:] *= -completed
+        slower[2:] += completed
         serving = done * self._tail.service_s
         return Served(
-            violations=demand.fresh * np.where(doomed, _ONE, late),
+            violations=demand.fresh * np.where(doomed, _ONE, slower[0]),
             failed=np.where(doomed, attempts, np.minimum(refused, attempts)),
             completed=completed,
-            buckets=buckets,
+            buckets=slower[2:],
             busy=np.minimum(done / rate, _ONE) * demand.ready,
-            contention=np.exp(np.minimum(steady.level, _ZERO)),
+            contention=slower[1],
             in_flight=end + np.maximum(serving + moment * np.sqrt(serving), _ZERO),
         )
 

@@ -17,7 +17,7 @@ from training.simulator.arrivals import Arrivals
 from training.simulator.draws import Purpose, hashed
 from training.simulator.fluid import FluidQueue
 from training.simulator.interface import Observation, PodMetrics, Step
-from training.simulator.metrics import ROWS, History, Series, features, serving_cpu
+from training.simulator.metrics import ROWS, History, Lanes, Series, features, serving_cpu
 from training.simulator.pods import NEVER, Pods, pick_ready
 from training.simulator.service import BUCKETS, Demand, Served, ServiceModel
 from training.simulator.settings import PARAMETERS, SimulatorSettings
@@ -119,7 +119,7 @@ class ClusterLanes:
 
     def observe(self) -> NDArray[np.float64]:
         """The eleven features (N, F) as Prometheus shows them now; NaN is an absent series."""
-        return features(self._history, self._seed, self.parameters, self.age_s, self._offset)
+        return features(self._history, self._pods, self._asked())
 
     def observation(self) -> Observation:
         """Everything that a policy may know now."""
@@ -143,7 +143,7 @@ class ClusterLanes:
         measured = np.count_nonzero(usable, axis=1).astype(np.int64)
         missing = np.count_nonzero(fresh, axis=1).astype(np.int64)
         return PodMetrics(
-            cpu_utilization=serving_cpu(self._history, self._seed, now),
+            cpu_utilization=serving_cpu(self._history, self._asked(), now),
             measured=measured,
             missing=missing,
             unready=self._pods.count - measured - missing,
@@ -187,6 +187,9 @@ class ClusterLanes:
             terminated=np.zeros(self.lanes, dtype=np.bool_),
             truncated=truncated,
         )
+
+    def _asked(self) -> Lanes:
+        return Lanes(self._seed, self.parameters, self.age_s, self._offset)
 
     def _concurrency(self) -> NDArray[np.float64]:
         windows = [
@@ -237,12 +240,9 @@ class ClusterLanes:
         self._retry += served.failed * p["retry_ratio"].astype(np.float32)
         totals[Series.COMPLETED] += served.completed
         totals[Series.FAILED] += served.failed
-        serving = served.busy * p["cpu_share_ratio"] + demand.ready * p["idle_cpu_ratio"]
-        starting = np.maximum(self._pods.count - demand.ready, 0.0)
-        totals[Series.SERVING_CPU] += serving
-        totals[Series.CPU] += serving + starting * p["startup_cpu_ratio"]
-        totals[Series.READY_SECONDS] += demand.ready
-        totals[Series.THROTTLED] += served.contention * served.busy * p["throttling_gain"]
+        busy = served.busy / np.maximum(demand.ready, 1.0)
+        totals[Series.CPU] += busy * p["cpu_share_ratio"] + p["idle_cpu_ratio"]
+        totals[Series.THROTTLED] += served.contention * busy * p["throttling_gain"]
         totals[Series.BUCKET :] += served.buckets
         totals[Series.IN_FLIGHT] = served.in_flight
         totals[Series.READY] = demand.ready
@@ -274,17 +274,15 @@ def _steady_state(
     """Counters per second and gauges (ROWS, K) of lanes that have long served a constant load."""
     steady = np.zeros((ROWS, len(busy)))
     working = np.minimum(busy, replicas)
-    rate = working / parameters["service_time_s"]
-    serving = working * parameters["cpu_share_ratio"] + replicas * parameters["idle_cpu_ratio"]
-    steady[Series.COMPLETED] = rate
-    steady[Series.CPU] = serving
-    steady[Series.SERVING_CPU] = serving
-    steady[Series.READY_SECONDS] = replicas
+    steady[Series.COMPLETED] = working / parameters["service_time_s"]
+    steady[Series.CPU] = (
+        working / replicas * parameters["cpu_share_ratio"] + parameters["idle_cpu_ratio"]
+    )
     steady[Series.IN_FLIGHT] = working
     steady[Series.READY] = replicas
     steady[Series.PODS] = replicas
     mean = parameters["service_time_s"]
     half = np.minimum(np.sqrt(3.0) * parameters["service_cv"], 0.95) * mean
     share = (BUCKETS[:, None] - (mean - half)) / np.maximum(2.0 * half, 1e-9)
-    steady[Series.BUCKET :] = rate * np.clip(share, 0.0, 1.0)
+    steady[Series.BUCKET :] = steady[Series.COMPLETED] * np.clip(share, 0.0, 1.0)
     return steady

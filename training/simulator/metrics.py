@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 
 from nimbusguard.contract.features import INDEX, STATE_DIM
 from training.simulator.draws import Purpose, triangular, uniform
+from training.simulator.pods import Pods
 from training.simulator.service import BUCKETS
 
 HISTORY_S: Final = 256
 """Seconds kept; more than window, two missed scrapes and rule delay together."""
 _METRICS_API_S: Final = 15
 """Resolution of the metrics server, `--metric-resolution`."""
+_NEIGHBOUR_NOISE: Final = 0.05
+"""Relative deviation of what other workloads use of a node, from one observation to the next."""
 
 
 class Series(IntEnum):
@@ -32,18 +35,17 @@ class Series(IntEnum):
     COMPLETED = 0
     FAILED = 1
     CPU = 2
-    SERVING_CPU = 3
-    READY_SECONDS = 4
-    THROTTLED = 5
-    IN_FLIGHT = 6
-    READY = 7
-    PODS = 8
-    BUCKET = 9
+    """CPU time of one ready pod, over its limit; the balancer keeps ready pods equal."""
+    THROTTLED = 3
+    """Throttled time of one ready pod."""
+    IN_FLIGHT = 4
+    READY = 5
+    PODS = 6
+    BUCKET = 7
     """First of the latency buckets."""
 
 
 ROWS: Final = Series.BUCKET + len(BUCKETS)
-_COUNTERS: Final = [*range(Series.IN_FLIGHT), *range(Series.BUCKET, ROWS)]
 _GAUGES: Final = [Series.IN_FLIGHT, Series.READY, Series.PODS]
 
 
@@ -93,23 +95,19 @@ class History:
         return np.asarray(values, dtype=np.float64)
 
 
-def scrape_times(
-    seed: NDArray[np.uint64],
-    parameters: dict[str, NDArray[np.float64]],
-    age_s: NDArray[np.int64],
-    window_s: NDArray[np.float64],
-) -> Samples:
-    """First and last sample that a query at each lane's age finds in its window (lane time)."""
-    interval = parameters["scrape_s"]
+def scrape_times(lanes: Lanes) -> Samples:
+    """First and last sample that a query finds in its window now (lane time)."""
+    p, seed = lanes.parameters, lanes.seed
+    interval = p["scrape_s"]
     phase = uniform(seed, 0, Purpose.SCRAPE_JITTER) * interval
-    asked = age_s - parameters["rule_delay_s"]
-    last = np.floor((asked - phase - parameters["scrape_jitter_s"]) / interval)
-    first = np.ceil((asked - window_s - phase) / interval)
-    # Two failures in a row are looked past; a third is one too rare to matter.
+    asked = lanes.age_s - p["rule_delay_s"] - phase
+    last = np.floor((asked - p["scrape_jitter_s"]) / interval)
+    first = np.ceil((asked - p["rate_window_s"]) / interval)
+    # Two failures in a row are looked past; a third is too rare to matter.
     for _ in range(2):
-        last -= _dropped(seed, parameters, last)
-        first += _dropped(seed, parameters, first)
-    return Samples(_when(seed, parameters, first, phase), _when(seed, parameters, last, phase))
+        last -= _dropped(seed, p, last)
+        first += _dropped(seed, p, first)
+    return Samples(_when(seed, p, first, phase), _when(seed, p, last, phase))
 
 
 def _dropped(
@@ -117,9 +115,8 @@ def _dropped(
     parameters: dict[str, NDArray[np.float64]],
     scrape: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    draw = (scrape + 64.0).astype(np.int64).astype(np.uint64)
     lost: NDArray[np.bool_] = (
-        uniform(seed, draw, Purpose.SCRAPE_DROP) < parameters["scrape_drop_ratio"]
+        uniform(seed, _number(scrape), Purpose.SCRAPE_DROP) < parameters["scrape_drop_ratio"]
     )
     return lost
 
@@ -130,9 +127,13 @@ def _when(
     scrape: NDArray[np.float64],
     phase: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    draw = (scrape + 64.0).astype(np.int64).astype(np.uint64)
-    late = uniform(seed, draw, Purpose.SCRAPE_JITTER) * parameters["scrape_jitter_s"]
+    late = uniform(seed, _number(scrape), Purpose.SCRAPE_JITTER) * parameters["scrape_jitter_s"]
     return np.floor(scrape * parameters["scrape_s"] + phase + late).astype(np.int64)
+
+
+def _number(scrape: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """A counter of its own for each scrape, those before the episode included."""
+    return (scrape + 64.0).astype(np.int64).astype(np.uint64)
 
 
 def histogram_quantile(
@@ -163,64 +164,76 @@ def histogram_quantile(
     return result
 
 
-def features(
-    history: History,
-    seed: NDArray[np.uint64],
-    parameters: dict[str, NDArray[np.float64]],
-    age_s: NDArray[np.int64],
-    offset: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """The eleven raw features of every lane (N, F); NaN is an absent series.
+class Lanes(NamedTuple):
+    """Whose features are asked for."""
+
+    seed: NDArray[np.uint64]
+    """(N,)"""
+    parameters: dict[str, NDArray[np.float64]]
+    """Each (N,)."""
+    age_s: NDArray[np.int64]
+    """Time since the episode began (N,)."""
+    offset: NDArray[np.int64]
+    """The common clock when it began (N,)."""
+
+
+def features(history: History, pods: Pods, lanes: Lanes) -> NDArray[np.float64]:
+    """The eleven raw features of every lane (N, F), as the recording rules make them.
+
+    NaN is an absent series. CPU and throttling are means over the pods that live now and have been
+    scraped twice; a new pod counts with what it did since its start, so it lowers the mean at
+    first. Requests, errors and latency are those of the whole workload in the window.
 
     Args:
         history: What happened.
-        seed: Lane seeds (N,).
-        parameters: Lane parameters, each (N,).
-        age_s: Lane time (N,).
-        offset: Common clock at lane time 0 (N,).
+        pods: The pods that live now.
+        lanes: N lanes.
     """
-    window = parameters["rate_window_s"]
-    samples = scrape_times(seed, parameters, age_s, window)
-    end = history.at(samples.last + offset)  # (N, ROWS)
-    begin = history.at(samples.first + offset)  # (N, ROWS)
+    p = lanes.parameters
+    samples = scrape_times(lanes)
+    end = history.at(samples.last + lanes.offset)  # (N, ROWS)
+    begin = history.at(samples.first + lanes.offset)  # (N, ROWS)
     span = (samples.last - samples.first).astype(np.float64)
-    known = span >= 1.0
-    rate = (end - begin) / np.where(known, span, np.nan)[:, None]  # (N, ROWS)
-    pods = np.maximum(end[:, Series.PODS], 1.0)
-    requests = rate[:, Series.COMPLETED] + rate[:, Series.FAILED]
-    served = requests > 1e-9
-    raw = np.full((len(seed), STATE_DIM), np.nan)
-    raw[:, INDEX["cpu_utilization"]] = rate[:, Series.CPU] / pods
-    memory = _memory(end, parameters)
-    raw[:, INDEX["memory_utilization"]] = memory
-    raw[:, INDEX["network_io_rate"]] = rate[:, Series.COMPLETED] * parameters["bytes_per_request"]
+    span = np.where(span >= 1.0, span, np.nan)
+    rate = (end - begin) / span[:, None]  # (N, ROWS)
+    seen = pods.exposure(
+        samples.first + lanes.offset, samples.last + lanes.offset, 1.5 * p["scrape_s"]
+    )
+    sampled = np.where(seen.sampled > 0.0, seen.sampled, np.nan)
+    served = rate[:, Series.COMPLETED]
+    requests = served + rate[:, Series.FAILED]
+    traffic = np.where(requests > 1e-9, requests, np.nan)
+    cpu = (rate[:, Series.CPU] * seen.serving_s + p["startup_cpu_ratio"] * seen.starting_s) / span
+    raw = np.empty((len(lanes.seed), STATE_DIM))
+    raw[:, INDEX["cpu_utilization"]] = cpu / sampled
+    raw[:, INDEX["memory_utilization"]] = _memory(end, p)
+    raw[:, INDEX["network_io_rate"]] = served * p["bytes_per_request"]
     raw[:, INDEX["request_rate"]] = requests
-    raw[:, INDEX["pod_count"]] = pods
-    cumulative = np.column_stack([rate[:, Series.BUCKET :], rate[:, Series.COMPLETED]])
-    raw[:, INDEX["response_time_p95"]] = histogram_quantile(0.95, cumulative)
-    raw[:, INDEX["error_rate"]] = np.where(
-        served, rate[:, Series.FAILED] / np.where(served, requests, 1.0), np.nan
+    raw[:, INDEX["pod_count"]] = np.maximum(end[:, Series.PODS], 1.0)
+    raw[:, INDEX["response_time_p95"]] = histogram_quantile(
+        0.95, np.column_stack([rate[:, Series.BUCKET :], served])
     )
+    raw[:, INDEX["error_rate"]] = rate[:, Series.FAILED] / traffic
     raw[:, INDEX["queue_depth"]] = np.rint(end[:, Series.IN_FLIGHT])
-    raw[:, INDEX["cpu_throttling"]] = rate[:, Series.THROTTLED] / pods
-    draw = age_s.astype(np.uint64) * np.uint64(2)
-    noise = triangular(seed, draw, Purpose.NEIGHBOURS)
-    raw[:, INDEX["memory_pressure"]] = np.clip(
-        parameters["neighbour_memory_ratio"]
-        + 0.01 * noise
-        + 0.5 * memory * pods / parameters["node_pods"],
-        0.0,
-        1.0,
-    )
-    noise = triangular(seed, draw + np.uint64(1), Purpose.NEIGHBOURS)
-    raw[:, INDEX["node_utilization"]] = np.clip(
-        parameters["neighbour_cpu_ratio"]
-        + 0.02 * noise
-        + rate[:, Series.CPU] / parameters["node_pods"],
-        0.0,
-        1.0,
-    )
+    throttled = rate[:, Series.THROTTLED] * seen.serving_s / span
+    raw[:, INDEX["cpu_throttling"]] = throttled / sampled
+    memory = 0.5 * raw[:, INDEX["memory_utilization"]] * end[:, Series.PODS] / p["node_pods"]
+    raw[:, INDEX["memory_pressure"]] = _node(lanes, 0, p["neighbour_memory_ratio"], memory)
+    node_cpu = np.nan_to_num(cpu) / p["node_pods"]
+    raw[:, INDEX["node_utilization"]] = _node(lanes, 1, p["neighbour_cpu_ratio"], node_cpu)
     return raw
+
+
+def _node(
+    lanes: Lanes,
+    resource: int,
+    neighbours: NDArray[np.float64],
+    own: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """A node's use of a resource (N,): the neighbours', with their ups and downs, and our own."""
+    draw = lanes.age_s.astype(np.uint64) * np.uint64(2) + np.uint64(resource)
+    noise = _NEIGHBOUR_NOISE * triangular(lanes.seed, draw, Purpose.NEIGHBOURS)
+    return np.clip(neighbours * (1.0 + noise) + own, 0.0, 1.0)
 
 
 def _memory(
@@ -233,12 +246,10 @@ def _memory(
     return np.minimum(used, 1.0)
 
 
-def serving_cpu(history: History, seed: NDArray[np.uint64], now: int) -> NDArray[np.float64]:
-    """CPU over the limit of ready pods between the metrics server's last two samples (N,)."""
-    phase = np.floor(uniform(seed, 1, Purpose.SCRAPE_JITTER) * _METRICS_API_S).astype(np.int64)
-    last = now - phase
+def serving_cpu(history: History, lanes: Lanes, now: int) -> NDArray[np.float64]:
+    """CPU over the limit of a ready pod between the metrics server's last two samples (N,)."""
+    phase = np.floor(uniform(lanes.seed, 1, Purpose.SCRAPE_JITTER) * _METRICS_API_S)
+    last = now - phase.astype(np.int64)
     end, begin = history.at(last), history.at(last - _METRICS_API_S)
-    seconds = end[:, Series.READY_SECONDS] - begin[:, Series.READY_SECONDS]
-    used = end[:, Series.SERVING_CPU] - begin[:, Series.SERVING_CPU]
-    result: NDArray[np.float64] = np.where(seconds > 0.5, used / np.maximum(seconds, 0.5), np.nan)
-    return result
+    used: NDArray[np.float64] = end[:, Series.CPU] - begin[:, Series.CPU]
+    return used / _METRICS_API_S

@@ -28,6 +28,17 @@ class Transitions(NamedTuple):
     """Added ready pods at the start of each second (T, N)."""
 
 
+class Exposure(NamedTuple):
+    """What those live pods of each lane (N,) that have been scraped twice did in a span of time."""
+
+    serving_s: NDArray[np.float64]
+    """Pod-seconds that they were ready."""
+    starting_s: NDArray[np.float64]
+    """Pod-seconds that they existed and were not."""
+    sampled: NDArray[np.float64]
+    """How many they are."""
+
+
 class Pods:
     """Pods of N lanes with at most P pods each."""
 
@@ -150,6 +161,36 @@ class Pods:
         cold = np.einsum("np,np->n", self.cold_speed, self.ready_at <= now)
         rest = np.einsum("np,np->n", self.speed - self.cold_speed, self.warm_at <= now)
         return np.asarray(cold + rest, dtype=np.float32)
+
+    def exposure(
+        self, begin: NDArray[np.int64], end: NDArray[np.int64], youngest_s: NDArray[np.float64]
+    ) -> Exposure:
+        """What the pods that live now did between two moments of each lane (N,).
+
+        Args:
+            begin: Common clock (N,).
+            end: Common clock (N,).
+            youngest_s: Age from which a pod has been scraped twice (N,).
+        """
+        span = (end - begin).astype(np.float64)
+        # Most pods have been ready all the time; only the others are looked at one by one.
+        late = (self.ready_at > begin[:, None]) & (self.created_at < NEVER)
+        lane, slot = np.divmod(np.flatnonzero(late), late.shape[1])
+        created = self.created_at[lane, slot]
+        first, last = begin[lane], end[lane]
+        sampled = created <= last - youngest_s[lane]
+        serving = np.maximum(last - np.maximum(self.ready_at[lane, slot], first), 0) * sampled
+        existing = np.maximum(last - np.maximum(created, first), 0) * sampled
+        settled = self.count - np.bincount(lane, minlength=len(self.count))
+        return Exposure(
+            serving_s=settled * span + self._by_lane(lane, serving),
+            starting_s=self._by_lane(lane, existing - serving),
+            sampled=settled + self._by_lane(lane, sampled),
+        )
+
+    def _by_lane(self, lane: NDArray[np.int64], values: NDArray[np.generic]) -> NDArray[np.float64]:
+        sums = np.bincount(lane, values.astype(np.float64), len(self.count))
+        return np.asarray(sums, dtype=np.float64)
 
     def transitions(self, now: int, seconds: int) -> Transitions:
         """What becomes ready or warm after `now` and before `now + seconds`."""

@@ -12,6 +12,10 @@ BUCKETS: Final = np.array([0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
 """Upper bounds of the latency histogram, seconds: those of the Prometheus clients, 25 ms to 5 s."""
 
 
+CONTENDED: Final = np.float32(1.5)
+"""A request that takes so many times the mean service time has competed for its pod."""
+
+
 class Demand(NamedTuple):
     """One second of N lanes."""
 
@@ -41,7 +45,7 @@ class Served(NamedTuple):
     busy: NDArray[np.float32]
     """Pod-seconds spent on requests, at most the ready pods."""
     contention: NDArray[np.float32]
-    """Share of the second in which requests competed for pods."""
+    """Share of the requests that competed with others for their pod."""
     in_flight: NDArray[np.float32]
     """Requests waiting or in service at the end."""
 

@@ -1,15 +1,19 @@
 """Request by request: the pods of one workload as queueing stations, for the event-driven engine.
 
 Two disciplines. `SharedQueue` is one queue before all pods, each pod working on one request at a
-time: M/G/c. `SharingPods` sends each request to the pod with the fewest, and a pod shares itself
-equally among its requests: what HTTP servers behind a least-connections balancer do.
+time: M/G/c. `SharingPods` sends each request to a pod at once, which shares itself equally among
+its requests: what HTTP servers behind a balancer do. The balancer picks the pod with the fewest
+requests (`fewest`: haproxy leastconn, Envoy least request) or any (`any_pod`: kube-proxy).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
+
+import numpy as np
 
 
 class Job(NamedTuple):
@@ -174,11 +178,29 @@ class _Pod:
         self.touched_s = now_s
 
 
-class SharingPods:
-    """A request goes to the pod with the fewest; each pod is shared equally by its requests."""
+Router = Callable[[list[_Pod]], _Pod]
 
-    def __init__(self, timeout_s: float, limit_per_pod: float) -> None:
+
+def _load(pod: _Pod) -> int:
+    return len(pod.jobs)
+
+
+def fewest(pods: list[_Pod]) -> _Pod:
+    """The first pod with the fewest requests."""
+    return min(pods, key=_load)
+
+
+def any_pod(rng: np.random.Generator) -> Router:
+    """A router that picks by chance."""
+    return lambda pods: pods[int(rng.random() * len(pods))]
+
+
+class SharingPods:
+    """A request goes to one pod at once; each pod is shared equally by its requests."""
+
+    def __init__(self, timeout_s: float, limit_per_pod: float, *, router: Router = fewest) -> None:
         self.outcome = Outcome()
+        self._router = router
         self._timeout_s = timeout_s
         self._limit = limit_per_pod
         self._pods: dict[int, _Pod] = {}
@@ -240,7 +262,7 @@ class SharingPods:
         self._serial += 1
         turn = self._serial % len(self._open)
         order = self._open[turn:] + self._open[:turn]
-        pod = min((pods[slot] for slot in order), key=_load)
+        pod = self._router([pods[slot] for slot in order])
         if len(pod.jobs) >= self._limit:
             self.outcome.fail(job)
             return
@@ -274,7 +296,3 @@ class SharingPods:
             if not pod.jobs:
                 self.outcome.busy_s += now_s - pod.busy_since_s
             self._schedule(pod, now_s)
-
-
-def _load(pod: _Pod) -> int:
-    return len(pod.jobs)
