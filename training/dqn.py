@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.policy.greedy import choose_allowed
 from training import schedule
-from training.environment import Environment, Rule
+from training.branching import BranchBuffer, Branches, BranchingEnvironment, branch, leaders
+from training.environment import Environment, Observation, Rule
 from training.network import DuelingNetwork, q_values_of
 from training.replay_buffer import Batch, ReplayBuffer, Transitions
 from training.settings import TrainingSettings
@@ -164,12 +166,62 @@ class Learner:
             shown, allowed = torch.from_numpy(demonstrated), torch.from_numpy(batch.mask)
             margin = margin_loss(q_values, allowed, shown, settings.margin)
             loss = td_loss + margin_weight * margin
+        self._descend(loss)
+        return Losses(td_loss.item(), margin.item(), taken.mean().item())
+
+    def update_branches(
+        self,
+        batch: Branches,
+        *,
+        demonstrated: NDArray[np.int64] | None = None,
+        margin_weight: float = 0.0,
+    ) -> Losses:
+        """One gradient step on all actions of some branched states.
+
+        The same targets as `update`, for five actions at once. Their differences, free of what
+        traffic did, are weighted above their common level.
+        """
+        settings = self.settings
+        size, actions = batch.mask.shape
+        multiplier = np.repeat(batch.multiplier, actions)
+        # Price the n-step sums of each action.
+        price = batch.cost + batch.multiplier[:, None] * batch.violation  # (B, A)
+        scale = settings.reward_scale / (1.0 + batch.multiplier / settings.multiplier)
+        reward = torch.from_numpy((-scale[:, None] * price).astype(np.float32)).flatten()
+        # Targets: the online network chooses, the target network prices.
+        flat = batch.last_state.reshape(size * actions, -1)
+        following = torch.from_numpy(self.inputs(flat, multiplier))
+        discount = torch.full((size * actions,), settings.discount**settings.branch_steps)
+        with torch.no_grad():
+            priced = self.target(following)
+            chooser = self.online(following) if settings.double else priced
+            last_mask = torch.from_numpy(batch.last_mask.reshape(size * actions, actions))
+            target = td_target(reward, discount, last_mask, chooser, priced)
+            target = target.reshape(size, actions)  # (B, A)
+        # Q-values of what was tried, against their targets: differences, then level.
+        q_values = self.online(torch.from_numpy(self.inputs(batch.state, batch.multiplier)))
+        allowed = torch.from_numpy(batch.mask)
+        error = torch.where(allowed, q_values - target, 0.0)  # (B, A)
+        level = error.sum(dim=1, keepdim=True) / allowed.sum(dim=1, keepdim=True)  # (B, 1)
+        centred = torch.where(allowed, error - level, 0.0)  # (B, A)
+        zero = torch.zeros(())
+        delta = settings.huber_delta
+        td_loss = nn.functional.huber_loss(centred, zero.expand_as(centred), delta=delta)
+        of_level = nn.functional.huber_loss(level, zero.expand_as(level), delta=delta)
+        margin = zero
+        if demonstrated is not None:
+            shown = torch.from_numpy(demonstrated)
+            margin = margin_loss(q_values, allowed, shown, settings.margin)
+        loss = td_loss + settings.level_weight * of_level + margin_weight * margin
+        self._descend(loss)
+        return Losses(td_loss.item(), margin.item(), q_values.mean().item())
+
+    def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.online.parameters(), settings.gradient_norm)
+        nn.utils.clip_grad_norm_(self.online.parameters(), self.settings.gradient_norm)
         self.optimizer.step()
-        soft_update(self.target, self.online, settings.target_rate)
-        return Losses(td_loss.item(), margin.item(), taken.mean().item())
+        soft_update(self.target, self.online, self.settings.target_rate)
 
     def set_learning_rate(self, value: float) -> None:
         """Adam's step size from now on."""
@@ -334,6 +386,83 @@ def _margin_weight(settings: TrainingSettings, epoch: int) -> float:
     return schedule.linear(settings.margin_weight, 0.0, fading)
 
 
+def learn_by_branching(
+    learner: Learner,
+    environment: BranchingEnvironment,
+    buffer: BranchBuffer,
+    *,
+    seed: int,
+    rule: Rule | None = None,
+    first_epoch: int = 0,
+) -> Iterator[EpochRecord]:
+    """`learn`, but from branches instead of single transitions; resumed as exactly."""
+    for epoch in range(first_epoch, learner.settings.epochs):
+        yield _branching_epoch(learner, environment, buffer, epoch=epoch, seed=seed, rule=rule)
+
+
+def _branching_epoch(
+    learner: Learner,
+    environment: BranchingEnvironment,
+    buffer: BranchBuffer,
+    *,
+    epoch: int,
+    seed: int,
+    rule: Rule | None,
+) -> EpochRecord:
+    settings = learner.settings
+    progress = epoch / max(settings.epochs - 1, 1)
+    rng = np.random.default_rng((seed, epoch))
+    warm = rule is not None and epoch < settings.warm_start_epochs
+    weight = _margin_weight(settings, epoch) if rule is not None else 0.0
+    rate = schedule.linear(settings.learning_rate, settings.learning_rate / 10.0, progress)
+    learner.set_learning_rate(rate)
+    groups = settings.lanes // ACTION_DIM
+    prices = group_multipliers(settings, learner.multiplier, groups)
+    lane_prices = np.repeat(prices, ACTION_DIM)
+    measuring = round(groups * settings.greedy_lanes_ratio)
+    measured = _Measured()
+
+    def act(observed: Observation) -> NDArray[np.int64]:
+        if warm and rule is not None:
+            return rule(observed.state, observed.mask)
+        return choose_allowed(learner.q_values(observed.state, lane_prices), observed.mask)
+
+    observed = environment.reset((seed, epoch))
+    for _ in range(settings.steps_per_epoch // settings.branch_steps):
+        tried = branch(
+            environment,
+            observed,
+            act,
+            prices,
+            steps=settings.branch_steps,
+            discount=settings.discount,
+        )
+        buffer.add(tried.branches)
+        measured.add_step(
+            tried.violating[:measuring], tried.requests[:measuring], tried.cost[:measuring]
+        )
+        curious = np.full(groups, settings.branch_curiosity)
+        followed = explore(tried.greedy, tried.branches.mask, curious, rng)
+        observed = environment.follow(leaders(followed))
+        for _ in range(settings.updates_per_branch):
+            batch = buffer.sample(settings.batch_size, rng)
+            shown = rule(batch.state, batch.mask) if rule is not None and weight > 0 else None
+            measured.add_losses(
+                learner.update_branches(batch, demonstrated=shown, margin_weight=weight)
+            )
+    return _close_epoch(learner, measured, epoch=epoch, rate=rate, adapt=not warm)
+
+
+def group_multipliers(
+    settings: TrainingSettings, multiplier: float, groups: int
+) -> NDArray[np.float64]:
+    """The price of violations in each group (G,): the current one where it is measured."""
+    measuring = round(groups * settings.greedy_lanes_ratio)
+    place = np.linspace(-1.0, 1.0, groups - measuring)
+    exponent = np.concatenate((np.zeros(measuring), place))
+    return bounded(settings, multiplier * settings.multiplier_spread**exponent)
+
+
 class _Measured:
     """Sums over an epoch."""
 
@@ -348,7 +477,7 @@ class _Measured:
         self,
         violating: NDArray[np.float64],
         requests: NDArray[np.float64],
-        cost: NDArray[np.float32],
+        cost: NDArray[np.floating[Any]],
     ) -> None:
         self.violating += float(violating.sum())
         self.requests += float(requests.sum())

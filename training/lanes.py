@@ -10,7 +10,7 @@ Environments": any function of the input process is a baseline without bias.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -104,6 +104,7 @@ class ClusterEnvironment:
         measuring: int,
         decisions: int,
         settings: LaneSettings,
+        group: int = 1,
     ) -> None:
         """Describe the lanes; nothing is simulated before the first reset.
 
@@ -114,17 +115,19 @@ class ClusterEnvironment:
             measuring: How many of them measure.
             decisions: Length of an episode; all lanes end together, cut off.
             settings: Clusters, guard and prices.
+            group: Neighbouring lanes that play one episode.
         """
         self._workloads = workloads
         self._objective = objective
         self._lanes = lanes
         self._measuring = measuring
+        self._group = group
         self._decisions = decisions
         self._settings = settings
         self._bounds = bounds_of(objective, lanes)
         # Spread evenly, so that both kinds are found at every curiosity and price.
-        count = np.floor(np.arange(lanes + 1) * settings.guarded_ratio)
-        self._guarded = count[1:] > count[:-1]
+        count = np.floor(np.arange(lanes // group + 1) * settings.guarded_ratio)
+        self._guarded = np.repeat(count[1:] > count[:-1], group)
 
     @property
     def lanes(self) -> int:
@@ -137,10 +140,10 @@ class ClusterEnvironment:
         objective, simulator = self._objective, self._settings.simulator
         measuring, exploring = np.split(np.arange(self._lanes), [self._measuring])
         self._clusters = ClusterLanes(simulator.nominal(objective), objective, self._lanes)
-        self._clusters.reset(measuring, [self._measure(rng) for _ in measuring])
+        self._clusters.reset(measuring, self._copies(lambda: self._measure(rng), len(measuring)))
         sampler = EpisodeSampler(self._workloads, objective, decisions=self._decisions, rng=rng)
         self._clusters.settings = simulator
-        self._clusters.reset(exploring, [sampler.draw() for _ in exploring])
+        self._clusters.reset(exploring, self._copies(sampler.draw, len(exploring)))
         self._memory = guard.start(self._settings.guard, self._lanes, 0.0)
         self._now_s = 0.0
         return self._look()
@@ -162,6 +165,17 @@ class ClusterEnvironment:
             terminated=outcome.terminated,
             truncated=outcome.truncated,
         )
+
+    def follow(self, leader: NDArray[np.int64]) -> Observation:
+        """Put every lane into the state of its leader (L,), of the same group."""
+        self._clusters.follow(leader)
+        self._memory = guard.take(self._memory, leader)
+        return self._look()
+
+    def _copies(self, draw: Callable[[], Episode], lanes: int) -> list[Episode]:
+        """Episodes for some lanes, one for each group."""
+        drawn = [draw() for _ in range(lanes // self._group)]
+        return [episode for episode in drawn for _ in range(self._group)]
 
     def _measure(self, rng: np.random.Generator) -> Episode:
         """A stretch of real traffic at the objective's own scale."""

@@ -37,6 +37,18 @@ class TrainingSettings:
     """Updates after each step of all lanes: each transition is used four times in the mean."""
     replay_steps: int = 4096
     """Time steps kept; times lanes is the replay size (one million by default, 140 MiB)."""
+    branch_steps: int = 24
+    """Steps of a branch, in which five lanes try the five actions from one state under common
+    random numbers; 24 are six minutes, several start-ups long. 0 learns from single transitions."""
+    branch_curiosity: float = 0.5
+    """Share of the branches after which a group goes on from a random action instead of its own."""
+    branches_kept: int = 240
+    """Branches of each group in the buffer: the policy that was followed must not be too old."""
+    updates_per_branch: int = 48
+    """Updates after each branch."""
+    level_weight: float = 0.1
+    """Weight of the level of Q beside the differences between actions: the level is traffic, the
+    differences are what is chosen by."""
     n_step: int = 8
     """Steps summed before bootstrapping. A pod asked for now serves only after its start-up, one to
     eight decisions later: fewer steps and the delay must be learnt through bootstrapping alone."""

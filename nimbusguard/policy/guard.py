@@ -135,6 +135,15 @@ def restart(memory: GuardMemory, rows: NDArray[np.bool_], now_s: float) -> Guard
     )
 
 
+def take(memory: GuardMemory, rows: NDArray[np.int64]) -> GuardMemory:
+    """The memory of some workloads (B,), in a new order; a row may be taken more than once."""
+    return memory._replace(
+        wishes=memory.wishes[rows],
+        wished_s=memory.wished_s[rows],
+        cpu_s_per_request=memory.cpu_s_per_request[rows],
+    )
+
+
 def judge(
     settings: GuardSettings,
     memory: GuardMemory,
