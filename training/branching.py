@@ -11,7 +11,7 @@ Source: the "vine" estimator of Schulman et al. 2015, "Trust Region Policy Optim
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,8 @@ class BranchBuffer:
         """Take back what `arrays` gave."""
         self._written = int(np.asarray(arrays["written"], dtype=np.int64))
         held = min(self._written, self._size)
-        for name, column in zip(_FIELDS, self._data, strict=True):
+        for name in _FIELDS:
+            column: NDArray[Any] = getattr(self._data, name)
             column[:held] = arrays[name]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nimbusguard.contract.errors import ArtifactCorrupted
 from training.dqn import Learner
-from training.network import DuelingNetwork
+from training.dueling_network import DuelingNetwork
 from training.replay_buffer import ReplayBuffer
 
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")

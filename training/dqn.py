@@ -21,7 +21,7 @@ from nimbusguard.policy.greedy import choose_allowed
 from training import schedule
 from training.branching import BranchBuffer, Branches, BranchingEnvironment, branch, leaders
 from training.environment import Environment, Observation, Rule
-from training.network import DuelingNetwork, q_values_of
+from training.dueling_network import DuelingNetwork, q_values_of
 from training.replay_buffer import Batch, ReplayBuffer, Transitions
 from training.settings import TrainingSettings
 
@@ -139,10 +139,9 @@ class Learner:
         `demonstrated` holds the rule's action in each state (B,) during the warm start.
         """
         settings = self.settings
-        # Price the n-step sums; the scale keeps a high multiplier from drowning the others.
+        # Price the n-step sums.
         price = batch.cost + multiplier * batch.violation
-        scale = settings.reward_scale / (1.0 + multiplier / settings.multiplier)
-        reward = torch.from_numpy((-scale * price).astype(np.float32))  # (B,)
+        reward = torch.from_numpy((-self._scale(multiplier) * price).astype(np.float32))  # (B,)
         # Targets: the online network chooses, the target network prices.
         following = torch.from_numpy(self.inputs(batch.next_state, multiplier))
         with torch.no_grad():
@@ -186,8 +185,8 @@ class Learner:
         multiplier = np.repeat(batch.multiplier, actions)
         # Price the n-step sums of each action.
         price = batch.cost + batch.multiplier[:, None] * batch.violation  # (B, A)
-        scale = settings.reward_scale / (1.0 + batch.multiplier / settings.multiplier)
-        reward = torch.from_numpy((-scale[:, None] * price).astype(np.float32)).flatten()
+        scale = self._scale(batch.multiplier)[:, None]
+        reward = torch.from_numpy((-scale * price).astype(np.float32)).flatten()  # (B A,)
         # Targets: the online network chooses, the target network prices.
         flat = batch.last_state.reshape(size * actions, -1)
         following = torch.from_numpy(self.inputs(flat, multiplier))
@@ -215,6 +214,13 @@ class Learner:
         loss = td_loss + settings.level_weight * of_level + margin_weight * margin
         self._descend(loss)
         return Losses(td_loss.item(), margin.item(), q_values.mean().item())
+
+    def _scale(self, multiplier: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Reward scale at each price; where many are learnt at once, none may drown the others."""
+        settings = self.settings
+        relative = multiplier / settings.multiplier if self.conditions else np.zeros(1)
+        scale: NDArray[np.float64] = settings.reward_scale / (1.0 + relative)
+        return scale
 
     def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -22,7 +22,7 @@ from training.dqn import (
     td_target,
 )
 from training.environment import Environment
-from training.network import DuelingNetwork
+from training.dueling_network import DuelingNetwork
 from training.replay_buffer import ReplayBuffer
 from training.settings import TrainingSettings
 

@@ -13,7 +13,7 @@ from nimbusguard.contract.features import STATE_DIM
 from tests.training.small_tasks import Corridor
 from training import checkpoint
 from training.dqn import EpochRecord
-from training.network import DuelingNetwork, freeze_conditions, q_values_of
+from training.dueling_network import DuelingNetwork, freeze_conditions, q_values_of
 from training.settings import TrainingSettings
 from training.train import SeedRun, read_curve, train_seed
 
