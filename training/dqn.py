@@ -20,8 +20,8 @@ from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.policy.greedy import choose_allowed
 from training import schedule
 from training.branching import BranchBuffer, Branches, BranchingEnvironment, branch, leaders
-from training.environment import Environment, Observation, Rule
 from training.dueling_network import DuelingNetwork, q_values_of
+from training.environment import Environment, Observation, Rule
 from training.replay_buffer import Batch, ReplayBuffer, Transitions
 from training.settings import TrainingSettings
 

@@ -144,7 +144,7 @@ class ClusterEnvironment:
         sampler = EpisodeSampler(self._workloads, objective, decisions=self._decisions, rng=rng)
         self._clusters.settings = simulator
         self._clusters.reset(exploring, self._copies(sampler.draw, len(exploring)))
-        self._memory = guard.start(self._settings.guard, self._lanes, 0.0)
+        self._memory = guard.start(self._lanes, 0.0)
         self._now_s = 0.0
         return self._look()
 

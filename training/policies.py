@@ -72,7 +72,7 @@ class ActionPolicy:
             return current + CHANGES[action]
         self._memory, verdict = guard.judge(
             self._rails,
-            self._remembered(self._rails, observation),
+            self._remembered(observation),
             action,
             observation.raw,
             current,
@@ -84,11 +84,11 @@ class ActionPolicy:
                 self.guarded[rule.name or ""] += int(np.count_nonzero(verdict.rules & rule))
         return verdict.target
 
-    def _remembered(self, rails: GuardSettings, observation: Observation) -> GuardMemory:
+    def _remembered(self, observation: Observation) -> GuardMemory:
         """The guard's memory; lanes that begin have none."""
         begins = observation.time_s == 0
         if self._memory is None or len(self._memory.cpu_s_per_request) != len(begins):
-            return guard.start(rails, len(begins), _clock(observation))
+            return guard.start(len(begins), _clock(observation))
         if begins.any():
             return guard.restart(self._memory, begins, _clock(observation))
         return self._memory

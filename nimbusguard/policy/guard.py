@@ -26,6 +26,8 @@ _PODS = INDEX["pod_count"]
 _QUEUE = INDEX["queue_depth"]
 # Fewer requests in an interval than this say more of chance and idle CPU than of their own cost.
 _MIN_REQUESTS: Final = 10
+SLOTS: Final = 32
+"""Slots of time that a stabilization window is remembered in."""
 # More replicas than any workload has.
 _ALL: Final = np.int64(10**6)
 # A product that is whole on paper must not be lifted to the next integer by rounding.
@@ -85,11 +87,13 @@ class GuardMemory(NamedTuple):
     """What the guard remembers of each of B workloads; a restart begins anew."""
 
     wishes: NDArray[np.int64]
-    """The latest wishes of the HPA rule, a ring (B, K)."""
+    """The highest wish of the HPA rule in each of the latest slots of time, a ring (B, SLOTS)."""
     wished_s: NDArray[np.float64]
-    """When they were wished (B, K)."""
-    place: int
-    """Where the ring is written next."""
+    """When a slot was last written (B, SLOTS)."""
+    slot: NDArray[np.int64]
+    """The slot that is being written (B,)."""
+    opened_s: NDArray[np.float64]
+    """When it was opened (B,)."""
     cpu_s_per_request: NDArray[np.float64]
     """Running mean of CPU seconds a request, in pods (B,); NaN until a calm moment was seen."""
 
@@ -110,37 +114,42 @@ class Bounds(NamedTuple):
     maximum: NDArray[np.int64]
 
 
-def start(settings: GuardSettings, count: int, now_s: float) -> GuardMemory:
+def start(count: int, now_s: float) -> GuardMemory:
     """Memory of `count` workloads of which nothing is known.
 
     What is unknown might have needed every replica there is, so nothing is removed before a whole
-    window has been seen. The ring holds a window at the stated interval; who decides more often
-    than that has a shorter one.
+    window has been seen.
     """
-    length = int(settings.stabilization_window_s // settings.interval_s) + 1
     return GuardMemory(
-        np.full((count, length), _ALL, dtype=np.int64),
-        np.full((count, length), now_s, dtype=np.float64),
-        0,
+        np.full((count, SLOTS), _ALL, dtype=np.int64),
+        np.full((count, SLOTS), now_s, dtype=np.float64),
+        np.zeros(count, dtype=np.int64),
+        np.full(count, now_s, dtype=np.float64),
         np.full(count, np.nan),
     )
 
 
 def restart(memory: GuardMemory, rows: NDArray[np.bool_], now_s: float) -> GuardMemory:
     """Memory in which the workloads of a mask (B,) begin anew."""
-    return memory._replace(
-        wishes=np.where(rows[:, None], _ALL, memory.wishes),
-        wished_s=np.where(rows[:, None], now_s, memory.wished_s),
-        cpu_s_per_request=np.where(rows, np.nan, memory.cpu_s_per_request),
+    fresh = start(len(rows), now_s)
+    each = rows[:, None]
+    return GuardMemory(
+        np.where(each, fresh.wishes, memory.wishes),
+        np.where(each, fresh.wished_s, memory.wished_s),
+        np.where(rows, fresh.slot, memory.slot),
+        np.where(rows, fresh.opened_s, memory.opened_s),
+        np.where(rows, fresh.cpu_s_per_request, memory.cpu_s_per_request),
     )
 
 
 def take(memory: GuardMemory, rows: NDArray[np.int64]) -> GuardMemory:
     """The memory of some workloads (B,), in a new order; a row may be taken more than once."""
-    return memory._replace(
-        wishes=memory.wishes[rows],
-        wished_s=memory.wished_s[rows],
-        cpu_s_per_request=memory.cpu_s_per_request[rows],
+    return GuardMemory(
+        memory.wishes[rows],
+        memory.wished_s[rows],
+        memory.slot[rows],
+        memory.opened_s[rows],
+        memory.cpu_s_per_request[rows],
     )
 
 
@@ -214,11 +223,16 @@ def _remember(
     mixed = known + settings.demand_weight * (newest - known)
     learnt = np.where(np.isnan(known), newest, mixed)
     calm = measurable & (cpu > 0) & (cpu < settings.calm_utilization)
+    # A ring of slots covers the window however often it is asked; a slot keeps its highest wish.
+    lasts_s = settings.stabilization_window_s / (SLOTS - 1)
+    opens = now_s - memory.opened_s >= lasts_s
+    slot = np.where(opens, (memory.slot + 1) % SLOTS, memory.slot)
+    row = np.arange(len(slot))
     wishes, wished_s = memory.wishes.copy(), memory.wished_s.copy()
-    wishes[:, memory.place] = wanted
-    wished_s[:, memory.place] = now_s
-    place = (memory.place + 1) % wishes.shape[1]
-    return GuardMemory(wishes, wished_s, place, np.where(calm, learnt, known))
+    wishes[row, slot] = np.where(opens, wanted, np.maximum(wanted, wishes[row, slot]))
+    wished_s[row, slot] = now_s
+    opened_s = np.where(opens, now_s, memory.opened_s)
+    return GuardMemory(wishes, wished_s, slot, opened_s, np.where(calm, learnt, known))
 
 
 def _highest_wish(settings: GuardSettings, memory: GuardMemory, now_s: float) -> NDArray[np.int64]:

@@ -21,8 +21,8 @@ from training.dqn import (
     soft_update,
     td_target,
 )
-from training.environment import Environment
 from training.dueling_network import DuelingNetwork
+from training.environment import Environment
 from training.replay_buffer import ReplayBuffer
 from training.settings import TrainingSettings
 
