@@ -7,7 +7,7 @@ networks, the optimizer, the multiplier and the replay buffer. Nothing is pickle
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import orjson
@@ -17,13 +17,24 @@ from numpy.typing import NDArray
 from nimbusguard.contract.errors import ArtifactCorrupted
 from training.dqn import Learner
 from training.dueling_network import DuelingNetwork
-from training.replay_buffer import ReplayBuffer
 
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
 Arrays = dict[str, NDArray[np.generic]]
 
 
-def save(path: Path, learner: Learner, buffer: ReplayBuffer, *, next_epoch: int) -> None:
+class Kept(Protocol):
+    """A buffer that a checkpoint can hold."""
+
+    def arrays(self) -> Arrays:
+        """Everything held."""
+        ...
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take back what `arrays` gave."""
+        ...
+
+
+def save(path: Path, learner: Learner, buffer: Kept, *, next_epoch: int) -> None:
     """Write a checkpoint over the one that is there."""
     arrays: Arrays = {}
     for part, network in (("online", learner.online), ("target", learner.target)):
@@ -37,7 +48,7 @@ def save(path: Path, learner: Learner, buffer: ReplayBuffer, *, next_epoch: int)
     _write(path, arrays)
 
 
-def restore(path: Path, learner: Learner, buffer: ReplayBuffer) -> int:
+def restore(path: Path, learner: Learner, buffer: Kept) -> int:
     """Put a learner and its buffer back to where they were; returns the next epoch.
 
     Raises:

@@ -2,7 +2,7 @@
 
 What lives here is the architecture alone. While it learns, the network is told the multiplier of
 the violation budget as one more input; `freeze_conditions` folds a chosen multiplier into the
-weights, so that what is served has no input beside the state.
+weights, so that what is served has no input before the state.
 """
 
 from __future__ import annotations
@@ -15,59 +15,63 @@ import torch
 from torch import Tensor, nn
 
 from nimbusguard.contract.actions import ACTION_DIM
-from nimbusguard.contract.features import INDEX, MAXIMUM, MINIMUM, STATE_DIM
-
-_CPU = INDEX["cpu_utilization"]
-_RATE = INDEX["request_rate"]
-_PODS = INDEX["pod_count"]
-_P95 = INDEX["response_time_p95"]
-_QUEUE = INDEX["queue_depth"]
-_SPAN: Final = MAXIMUM - MINIMUM
+from nimbusguard.contract.features import FEATURES, INDEX, STATE_DIM
 
 DERIVED_DIM: Final = 10
-"""Number of inputs that `derive_inputs` adds to the state."""
+"""Number of inputs that `DerivedInputs` puts before the state."""
 
 
-def derive_inputs(state: Tensor) -> Tensor:
+class DerivedInputs(nn.Module):
     """Products and ratios of the state that staffing depends on, computed inside the network.
 
     The state has the request rate over 1,000 and the pods over 50, so one pod more is a step of
     0.02, and "busy pods" is a product of two inputs. A small network spends its capacity on finding
-    these; given them, it learns the same policy in a tenth of the steps (docs/training.md,
-    ablations). They are fixed functions of the eleven features: no input is added, none is hidden.
-
-    Args:
-        state: Normalized features (B, F).
-
-    Returns:
-        Derived inputs (B, DERIVED_DIM), each of order one.
+    these. They are fixed functions of the eleven features: no input is added, none is hidden.
 
     Source: square-root staffing, Halfin and Whitt 1981: spare servers beyond the offered load
     count in units of its square root. Requests in service at a moment are Poisson around the busy
     pods of the last minute while nothing changes; how far off they are says what changed since.
     """
-    pods = state[:, _PODS] * _SPAN[_PODS] + MINIMUM[_PODS]  # (B,)
-    busy = state[:, _CPU] * pods
-    rate = state[:, _RATE] * _SPAN[_RATE]
-    queue = state[:, _QUEUE] * _SPAN[_QUEUE]
-    delay_s = state[:, _P95] * _SPAN[_P95]
-    surprise = (queue - busy) / torch.sqrt(busy + 1.0)
-    spare = (pods - busy) / torch.sqrt(torch.clamp(busy, min=0.25))
-    return torch.stack(
-        (
-            torch.log(pods) / 3.0,
-            1.0 / pods,
-            busy / 10.0,
-            torch.sqrt(busy) / 3.0,
-            torch.clamp(spare, max=12.0) / 4.0,
-            (pods - busy) / 5.0,
-            torch.log1p(rate / pods) / 3.0,
-            torch.log1p(queue / pods) / 2.0,
-            torch.log1p(delay_s / 0.05) / 2.0,
-            torch.clamp(surprise, min=-3.0, max=6.0) / 3.0,
-        ),
-        dim=1,
-    )  # (B, DERIVED_DIM)
+
+    def __init__(self) -> None:
+        """Take places and bounds from the table: TorchScript knows plain attributes alone."""
+        super().__init__()
+        self.cpu_at = INDEX["cpu_utilization"]
+        self.rate_at = INDEX["request_rate"]
+        self.pods_at = INDEX["pod_count"]
+        self.p95_at = INDEX["response_time_p95"]
+        self.queue_at = INDEX["queue_depth"]
+        self.fewest = FEATURES[self.pods_at].minimum
+        self.pods_span = FEATURES[self.pods_at].maximum - self.fewest
+        self.rate_span = FEATURES[self.rate_at].maximum
+        self.queue_span = FEATURES[self.queue_at].maximum
+        self.p95_span = FEATURES[self.p95_at].maximum
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Inputs (B, DERIVED_DIM + F), each of order one, of normalized features (B, F)."""
+        pods = state[:, self.pods_at] * self.pods_span + self.fewest  # (B,)
+        busy = state[:, self.cpu_at] * pods
+        rate = state[:, self.rate_at] * self.rate_span
+        queue = state[:, self.queue_at] * self.queue_span
+        delay_s = state[:, self.p95_at] * self.p95_span
+        surprise = (queue - busy) / torch.sqrt(busy + 1.0)
+        spare = (pods - busy) / torch.sqrt(torch.clamp(busy, min=0.25))
+        derived = torch.stack(
+            (
+                torch.log(pods) / 3.0,
+                1.0 / pods,
+                busy / 10.0,
+                torch.sqrt(busy) / 3.0,
+                torch.clamp(spare, max=12.0) / 4.0,
+                (pods - busy) / 5.0,
+                torch.log1p(rate / pods) / 3.0,
+                torch.log1p(queue / pods) / 2.0,
+                torch.log1p(delay_s / 0.05) / 2.0,
+                torch.clamp(surprise, min=-3.0, max=6.0) / 3.0,
+            ),
+            dim=1,
+        )  # (B, DERIVED_DIM)
+        return torch.cat((derived, state), dim=1)
 
 
 class DuelingNetwork(nn.Module):
@@ -93,7 +97,7 @@ class DuelingNetwork(nn.Module):
             hidden: Width of each hidden layer.
             state_dim: Length of the state.
             action_dim: Number of actions.
-            derived: Whether `derive_inputs` is put beside the state.
+            derived: Whether `DerivedInputs` is put before the state.
             dueling: Whether Q is split into value and advantage; off for ablation.
             conditions: Inputs beside the state that training alone knows.
         """
@@ -104,6 +108,7 @@ class DuelingNetwork(nn.Module):
         self.derived = derived
         self.dueling = dueling
         self.conditions = conditions
+        self.inputs = DerivedInputs()
         width = state_dim + (DERIVED_DIM if derived else 0) + conditions
         layers: list[nn.Module] = []
         for size in hidden:
@@ -117,7 +122,8 @@ class DuelingNetwork(nn.Module):
         """Q-values (B, A) of states (B, F), conditions appended as further columns if any."""
         parts = inputs
         if self.derived:
-            parts = torch.cat((derive_inputs(inputs[:, : self.state_dim]), inputs), dim=1)
+            state, told = inputs[:, : self.state_dim], inputs[:, self.state_dim :]
+            parts = torch.cat((self.inputs(state), told), dim=1)
         features = self.body(parts)  # (B, H)
         advantage = self.advantage(features)  # (B, A)
         if not self.dueling:

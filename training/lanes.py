@@ -51,9 +51,6 @@ class LaneSettings:
     """The rails of the guarded lanes."""
     simulator: SimulatorSettings = LEARNING_RANGES
     """What each exploring cluster is drawn from."""
-    violation_ceiling: float = 2.0
-    """Most violating work that one interval is charged with, in pods. A service that has collapsed
-    stays so whatever is done next; its size says nothing of the action, only adds noise."""
     change_cost: float = 0.3
     """Price of each replica added or removed, in pods for one decision interval: small beside a pod
     kept for minutes, large enough to prefer rest among equals."""
@@ -159,7 +156,7 @@ class ClusterEnvironment:
             after=after,
             following=after,
             cost=self._cost(outcome, np.abs(target - current)),
-            violation=self._violation(outcome),
+            violation=self._pods(outcome.violations).astype(np.float32),
             violating=outcome.violations,
             requests=outcome.arrivals,
             terminated=outcome.terminated,
@@ -212,10 +209,6 @@ class ClusterEnvironment:
         service_s = self._clusters.parameters["service_time_s"]
         busy: NDArray[np.float64] = requests * service_s / self._objective.interval_s
         return busy
-
-    def _violation(self, outcome: Step) -> NDArray[np.float32]:
-        busy = self._pods(outcome.violations)
-        return np.minimum(busy, self._settings.violation_ceiling).astype(np.float32)
 
     def _cost(self, outcome: Step, changed: NDArray[np.int64]) -> NDArray[np.float32]:
         paid = outcome.pod_seconds / self._objective.interval_s

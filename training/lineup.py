@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nimbusguard.contract.errors import InvalidRequest
+from nimbusguard.contract.features import INDEX, POD_COUNT
 from nimbusguard.policy.guard import GuardSettings
 from training.baselines.hpa import CpuHpa, RequestRateHpa
 from training.baselines.kpa import KnativePodAutoscaler
@@ -30,8 +31,9 @@ from training.policies import (
     network_decisions,
     version_q_function,
 )
-from training.simulator.interface import Observation, Policy
+from training.simulator.interface import Observation, PodMetrics, Policy
 
+_CPU: Final = INDEX["cpu_utilization"]
 _WINDOW_INTERVALS: Final = 20
 """The stabilization window of the staffing rule: that of the HPA, 300 s."""
 
@@ -55,6 +57,29 @@ class Family:
         )
 
 
+class PrometheusHpa:
+    """The CPU HPA on the CPU series that the network sees, as a Prometheus adapter would give it.
+
+    The metrics API is read from the nodes every 15 s; a recorded rate over a minute is half a
+    minute older. Beside the HPA on the metrics API it tells the worth of the policy from the worth
+    of fresher numbers.
+    """
+
+    def __init__(self, target: NDArray[np.float64]) -> None:
+        """Make the policy for targets lane by lane (N,)."""
+        self.name = "hpa-prometheus"
+        self._hpa = CpuHpa(target)
+
+    def act(self, observation: Observation) -> NDArray[np.int64]:
+        """Target replicas of each lane (N,)."""
+        pods = np.nan_to_num(observation.raw[:, POD_COUNT], nan=1.0).astype(np.int64)
+        none = np.zeros_like(pods)
+        seen = PodMetrics(
+            cpu_utilization=observation.raw[:, _CPU], measured=pods, missing=none, unready=none
+        )
+        return self._hpa.act(observation._replace(pods=seen))
+
+
 def _grid(first: float, last: float, step: float) -> tuple[float, ...]:
     count = round((last - first) / step) + 1
     return tuple(round(first + step * index, 6) for index in range(count))
@@ -64,6 +89,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "hpa": Family(
         label="hpa:{:.2f}",
         make=lambda values, _: CpuHpa(values),
+        values=_grid(0.50, 0.84, 0.02),
+    ),
+    "hpa-prometheus": Family(
+        label="hpa-prometheus:{:.2f}",
+        make=lambda values, _: PrometheusHpa(values),
         values=_grid(0.50, 0.84, 0.02),
     ),
     "rps": Family(
@@ -126,8 +156,9 @@ def policy_named(text: str, objective: Objective, rails: GuardSettings) -> Polic
     wrapped = text.startswith("guarded+")
     guard = rails if wrapped else None
     if kind == "version":
-        decide = network_decisions(version_q_function(Path(value)), objective)
-        return ActionPolicy(text, decide, objective, rails=guard)
+        q_function = version_q_function(Path(value))
+        decide = network_decisions(q_function, objective)
+        return ActionPolicy(text, decide, objective, rails=guard, q_function=q_function)
     if kind == "endpoint":
         decide = endpoint_decisions(value, objective, httpx.Client())
         return ActionPolicy(text, decide, objective, rails=guard)

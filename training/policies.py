@@ -44,6 +44,7 @@ class ActionPolicy:
         objective: Objective,
         *,
         rails: GuardSettings | None = None,
+        q_function: QFunction | None = None,
     ) -> None:
         """Make the policy.
 
@@ -52,11 +53,13 @@ class ActionPolicy:
             decide: Chooses the actions.
             objective: Its bounds and interval.
             rails: The guard; None lets every action through.
+            q_function: The network behind it, for those who want to look into it.
         """
         self.name = name
         self._decide = decide
         self._objective = objective
         self._rails = rails
+        self.q_function = q_function
         self._memory: GuardMemory | None = None
         self.actions = np.zeros(ACTION_DIM, dtype=np.int64)
         """How often each action was chosen, (A,)."""

@@ -24,7 +24,7 @@ class TrainingSettings:
     hidden: tuple[int, ...] = (128, 128)
     """Width of the hidden layers."""
     derived_inputs: bool = True
-    """Give the network the products and ratios of `dueling_network.derive_inputs`."""
+    """Give the network the products and ratios of `dueling_network.DerivedInputs`."""
     dueling: bool = True
     """Split Q into value and advantage; off for ablation."""
     double: bool = True

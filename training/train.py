@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 import torch
@@ -20,8 +20,9 @@ from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import STATE_DIM
 from training import checkpoint
-from training.dqn import EpochRecord, Learner, learn
-from training.environment import Environment, Rule
+from training.branching import BranchBuffer, BranchingEnvironment
+from training.dqn import EpochRecord, Learner, learn, learn_by_branching
+from training.environment import Rule
 from training.replay_buffer import ReplayBuffer
 from training.settings import TrainingSettings
 
@@ -48,9 +49,9 @@ class Report(Protocol):
 
 
 def train_seed(
-    run: SeedRun, environment: Environment, rule: Rule | None, report: Report
+    run: SeedRun, environment: BranchingEnvironment, rule: Rule | None, report: Report
 ) -> Learner:
-    """Train one seed to its last epoch and leave its curve and checkpoint in its directory.
+    """Train one seed to its last epoch and leave curve, checkpoint and network in its directory.
 
     Raises:
         InvalidRequest: The directory holds a run of other settings, or one and `resume` is not set.
@@ -59,19 +60,37 @@ def train_seed(
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
     learner = Learner(run.settings, STATE_DIM, ACTION_DIM)
-    buffer = ReplayBuffer(
-        run.settings.replay_steps, run.settings.lanes, state_dim=STATE_DIM, action_dim=ACTION_DIM
-    )
+    buffer, epochs = _memory(run.settings)
     first = _open_directory(run, learner, buffer)
     with _curve(run, fresh=first == 0) as write:
-        epochs = learn(learner, environment, buffer, seed=run.seed, rule=rule, first_epoch=first)
-        for record in epochs:
+        for record in epochs(
+            learner, environment, buffer, seed=run.seed, rule=rule, first_epoch=first
+        ):
             write(record)
             checkpoint.save(
                 run.directory / "checkpoint.npz", learner, buffer, next_epoch=record.epoch + 1
             )
             report(run.seed, record)
+    checkpoint.save_network(
+        run.directory / "network.npz", learner.online, multiplier=learner.multiplier
+    )
     return learner
+
+
+def _memory(settings: TrainingSettings) -> tuple[Any, Callable[..., Iterator[EpochRecord]]]:
+    """The buffer that the settings ask for, and the loop that fills it."""
+    if settings.branch_steps > 0:
+        groups = settings.lanes // ACTION_DIM
+        return (
+            BranchBuffer(settings.branches_kept, groups, state_dim=STATE_DIM),
+            learn_by_branching,
+        )
+    return (
+        ReplayBuffer(
+            settings.replay_steps, settings.lanes, state_dim=STATE_DIM, action_dim=ACTION_DIM
+        ),
+        learn,
+    )
 
 
 def read_curve(directory: Path) -> list[dict[str, float]]:
@@ -85,7 +104,7 @@ def settings_document(settings: TrainingSettings) -> bytes:
     return orjson.dumps(dataclasses.asdict(settings), option=orjson.OPT_INDENT_2)
 
 
-def _open_directory(run: SeedRun, learner: Learner, buffer: ReplayBuffer) -> int:
+def _open_directory(run: SeedRun, learner: Learner, buffer: checkpoint.Kept) -> int:
     saved, described = run.directory / "checkpoint.npz", run.directory / "settings.json"
     wanted = settings_document(run.settings)
     if not run.resume and saved.exists():
