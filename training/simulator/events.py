@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nimbusguard.contract.errors import InvalidRequest
 from training.simulator.service import BUCKETS, CONTENDED, Demand, Served
 from training.simulator.stations import Job, Outcome, SharedQueue, SharingPods, Station
 
@@ -109,6 +110,15 @@ class EventQueue:
                 cv=float(parameters["service_cv"][index]),
                 stubborn_ratio=float(parameters["wasted_ratio"][index]),
             )
+
+    def follow(self, leader: NDArray[np.int64]) -> None:
+        """Refuse: single requests in service are not copied from lane to lane.
+
+        Raises:
+            InvalidRequest: Always.
+        """
+        message = f"follow: expected the fast engine, got the event engine with {len(leader)} lanes"
+        raise InvalidRequest(message)
 
     def drop(
         self, lanes: NDArray[np.int64], slot: NDArray[np.int64], ready: NDArray[np.int64]

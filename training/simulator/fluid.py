@@ -66,6 +66,11 @@ class FluidQueue:
         self._wasted[lanes] = parameters["wasted_ratio"]
         self._limit[lanes] = parameters["backlog_per_pod"]
 
+    def follow(self, leader: NDArray[np.int64]) -> None:
+        """Put every lane into the state of its leader (N,); parameters are equal already."""
+        for state in (self._backlog, self._recent, self._begins):
+            state[:] = state[leader]
+
     def drop(
         self, lanes: NDArray[np.int64], slot: NDArray[np.int64], ready: NDArray[np.int64]
     ) -> NDArray[np.float64]:

@@ -127,6 +127,14 @@ class ClusterLanes:
         for index, (lane, episode) in enumerate(zip(lanes.tolist(), episodes, strict=True)):
             self._arrivals.reset(lane, episode, float(drawn["service_time_s"][index]), self._now)
 
+    def follow(self, leader: NDArray[np.int64]) -> None:
+        """Put every lane into the state of its leader (N,), which plays the same episode."""
+        self._pods.follow(leader)
+        self._service.follow(leader)
+        self._history.follow(leader)
+        self._totals[:] = self._totals[:, leader]
+        self._retry[:] = self._retry[leader]
+
     def observe(self) -> NDArray[np.float64]:
         """The eleven features (N, F) as Prometheus shows them now; NaN is an absent series."""
         return features(self._history, self._pods, self._asked())

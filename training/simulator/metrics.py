@@ -92,6 +92,10 @@ class History:
         recent = (now - np.arange(seconds)) % HISTORY_S
         return np.asarray(self._ring[recent, row].mean(axis=0, dtype=np.float64))
 
+    def follow(self, leader: NDArray[np.int64]) -> None:
+        """Give every lane the past of its leader (N,)."""
+        self._ring[:] = self._ring[:, :, leader]
+
     def at(self, second: NDArray[np.int64]) -> NDArray[np.float64]:
         """All rows at one second of each lane (N, ROWS)."""
         values = self._ring[second % HISTORY_S, :, self._lane]

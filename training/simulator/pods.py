@@ -125,6 +125,12 @@ class Pods:
         removed: NDArray[np.int64] = np.maximum(before - target, 0)
         return removed
 
+    def follow(self, leader: NDArray[np.int64]) -> None:
+        """Put every lane's pods into the state of its leader's (N,)."""
+        tables = (self.count, self.created_at, self.ready_at, self.warm_at, self.kills)
+        for table in (*tables, self.speed, self.cold_speed):
+            table[:] = table[leader]
+
     def kill(
         self,
         lanes: NDArray[np.int64],
