@@ -162,6 +162,6 @@ def _guard(
             now_s=now_s,
         )
         for place, row in enumerate(members):
-            own = guard.GuardMemory(*(column[place : place + 1] for column in memory))
+            own = guard.take(memory, np.array([place]))
             found[row] = (own, int(verdict.target[place]), int(verdict.rules[place]))
     return [found[row] for row in range(len(cases))]
