@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-import orjson
-
+from model_store.aliases import alias_bytes, parse_aliases
 from model_store.backend import Backend
 from model_store.local import LocalFolder
+from model_store.location import backend_at
 from model_store.metadata import METADATA_FILE, MODEL_FILES, Draft, FileRecord, Metadata
 from model_store.names import (
     ALIASES,
@@ -97,7 +96,7 @@ class ModelStore:
         Raises:
             ArtifactCorrupted: `aliases.json` is no object of version numbers.
         """
-        return _parse_aliases(self._backend.read_aliases(require_model(name)).content)
+        return parse_aliases(self._backend.read_aliases(require_model(name)).content)
 
     def resolve(self, name: str, reference: str) -> str:
         """The version that a reference means now.
@@ -183,6 +182,8 @@ class ModelStore:
             ArtifactCorrupted: A model file is missing, or what `check` says.
             NonFiniteOutput: What `check` says.
         """
+        if version is not None:
+            require_version(version)
         draft = _gated(candidate.draft, force_reason)
         for file in MODEL_FILES:
             if file not in candidate.files:
@@ -193,7 +194,7 @@ class ModelStore:
         records = {file: FileRecord.of(content) for file, content in candidate.files.items()}
         for _ in range(_ATTEMPTS):
             number = version or str(self._backend.next_version(draft.name))
-            metadata = draft.published(require_version(number), now, records)
+            metadata = draft.published(number, now, records)
             try:
                 self._backend.create(draft.name, number, candidate.files, metadata.to_bytes())
             except FileExistsError as error:
@@ -223,11 +224,9 @@ class ModelStore:
         version = self.verify(name, reference).metadata.version
         for _ in range(_ATTEMPTS):
             found = self._backend.read_aliases(name)
-            aliases = _parse_aliases(found.content)
+            aliases = parse_aliases(found.content)
             previous = aliases.get(alias)
-            content = orjson.dumps(
-                {**aliases, alias: version}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            )
+            content = alias_bytes({**aliases, alias: version})
             if self._backend.replace_aliases(name, content, found.tag):
                 return previous
         message = f"{name}: aliases in {self.uri} changed {_ATTEMPTS} times meanwhile; try again"
@@ -269,20 +268,12 @@ class ModelStore:
 
 
 def open_store(location: str | Path) -> ModelStore:
-    """The store at a path, a `file://` or an `s3://` address.
+    """The store at a path, a `file:///` or an `s3://` address.
 
     Raises:
-        InvalidRequest: Another scheme, or no bucket.
+        InvalidRequest: Another scheme, no bucket, or S3 without the extra that speaks it.
     """
-    if isinstance(location, Path):
-        return ModelStore(LocalFolder(location))
-    parts = urlsplit(location)
-    if parts.scheme == "file" and not parts.netloc:
-        return ModelStore(LocalFolder(Path(parts.path)))
-    if "://" not in location and location:
-        return ModelStore(LocalFolder(Path(location)))
-    message = f"store: expected a path, file:///… or s3://bucket/…, got {location!r}"
-    raise InvalidRequest(message)
+    return ModelStore(backend_at(location))
 
 
 def _gated(draft: Draft, force_reason: str | None) -> Draft:
@@ -295,21 +286,3 @@ def _gated(draft: Draft, force_reason: str | None) -> Draft:
         )
         raise InvalidRequest(message)
     return draft.forced(force_reason)
-
-
-def _parse_aliases(content: bytes | None) -> dict[str, str]:
-    if content is None:
-        return {}
-    try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        message = f"aliases.json: expected JSON, got {error}"
-        raise ArtifactCorrupted(message) from error
-    if not isinstance(document, dict):
-        message = f"aliases.json: expected an object, got {document!r}"
-        raise ArtifactCorrupted(message)
-    for alias, version in document.items():
-        if not isinstance(version, str) or not is_version(version):
-            message = f"aliases.json: {alias}: expected a version as text, got {version!r}"
-            raise ArtifactCorrupted(message)
-    return document

@@ -127,9 +127,14 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
             NimbusGuardError: It is refused at once; then neither `succeed` nor `fail` is called.
         """
 
+    @property
     @abstractmethod
-    def v1_document(self, result: ResultT) -> dict[str, Any]:
-        """The V1 answer."""
+    def is_full(self) -> bool:
+        """Whether `check_room` would refuse; asked before anything of a request is looked at."""
+
+    @abstractmethod
+    def v1_body(self, result: ResultT) -> bytes:
+        """The V1 answer as JSON."""
 
     @abstractmethod
     def v2_response(self, result: ResultT) -> InferResponse:

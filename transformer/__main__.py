@@ -7,9 +7,9 @@ import dataclasses
 import os
 import sys
 
-from serving.deferred import defer_pandas
+from serving.deferred import defer_unused
 
-defer_pandas()  # before anything that imports the SDK
+defer_unused()  # before anything that imports the SDK
 
 from serving.flags import make_parser, parse_flags, run_main
 from serving.metrics import ServingMetrics
