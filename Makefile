@@ -48,3 +48,14 @@ lock: $(VENV)/.dev ## Write requirements.lock from the environment
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis runs
+
+# --- deploy ---
+.PHONY: manifests
+
+OVERLAYS = $(notdir $(wildcard manifests/overlays/*))
+
+manifests: $(VENV)/.dev ## Render every overlay and check it against schemas and admission rules
+	@for overlay in $(OVERLAYS); do \
+	  kubectl kustomize manifests/overlays/$$overlay > /dev/null && echo "rendered $$overlay"; \
+	done
+	$(BIN)/python -m pytest tests/manifests
