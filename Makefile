@@ -59,3 +59,8 @@ manifests: $(VENV)/.dev ## Render every overlay and check it against schemas and
 	  kubectl kustomize manifests/overlays/$$overlay > /dev/null && echo "rendered $$overlay"; \
 	done
 	$(BIN)/python -m pytest tests/manifests
+
+.PHONY: images
+
+images: $(VENV)/.dev ## Build both images with buildah, no engine needed (Debian, as root)
+	$(BIN)/python -m tests.images.build
