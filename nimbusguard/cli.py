@@ -11,6 +11,7 @@ from typing import Final
 from nimbusguard.contract.errors import NimbusGuardError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "serve": ("nimbusguard.commands.serve", "start transformer and predictor on this machine"),
     "schema": ("nimbusguard.commands.schema", "show the feature table and the fingerprint"),
 }
 """Command name to the module that holds it and its line of help."""

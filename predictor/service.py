@@ -1,0 +1,208 @@
+"""States in, Q-values out: checks rows, batches them, runs the network.
+
+A batch is one forward pass over all rows that wait. A row that is no state never joins it, so that
+it cannot spoil its neighbours.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nimbusguard.contract.actions import ACTION_DIM
+from nimbusguard.contract.errors import InvalidRequest, NonFiniteOutput
+from nimbusguard.contract.features import NAMES, STATE_DIM
+from nimbusguard.contract.messages import check_row_count, describe, parse_states
+from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
+from predictor.loader import LoadedModel
+from serving.batching import MicroBatcher
+from serving.calls import Call, ModelService, deliver
+from serving.metrics import ServingMetrics, ServingState
+from serving.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+States = Sequence[Sequence[float]] | NDArray[np.float32]
+QValues = NDArray[np.float32]
+PredictorCall = Call[States, QValues]
+
+STATE: Final = TensorSpec("state", ("FP32",), (-1, STATE_DIM))
+Q_VALUES: Final = TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM))
+
+
+class PredictorService(ModelService[States, QValues]):
+    """Answers calls with the network's Q-values.
+
+    Args:
+        name: The model's name in every path.
+        network: The version that answers.
+        settings: Limits.
+        metrics: Counts batches and failures.
+    """
+
+    component: ClassVar[str] = "predictor"
+    platform: ClassVar[str] = "pytorch_torchscript"
+    inputs: ClassVar[Sequence[TensorSpec]] = (STATE,)
+    outputs: ClassVar[Sequence[TensorSpec]] = (Q_VALUES,)
+    v1_instance: ClassVar[Mapping[str, Any]] = {
+        "type": "array",
+        "description": "A state: " + ", ".join(NAMES) + ", each normalized to [0, 1].",
+        "items": {"type": "number", "minimum": 0, "maximum": 1},
+        "minItems": STATE_DIM,
+        "maxItems": STATE_DIM,
+    }
+    v1_prediction: ClassVar[Mapping[str, Any]] = {
+        "type": "array",
+        "description": "Q-values in the order of the actions.",
+        "items": {"type": "number"},
+        "minItems": ACTION_DIM,
+        "maxItems": ACTION_DIM,
+    }
+
+    def __init__(
+        self, name: str, network: LoadedModel, settings: ServerSettings, metrics: ServingMetrics
+    ) -> None:
+        self.name = name
+        self._network = network
+        self._max_rows = settings.max_rows
+        self._metrics = metrics
+        self._batcher: MicroBatcher[PredictorCall] = MicroBatcher(
+            self._run,
+            concurrency=1,
+            max_waiting=settings.max_waiting,
+            max_batch_rows=settings.max_batch_rows,
+        )
+        self._parameters = {
+            "model_version": network.metadata.version,
+            "fingerprint": network.metadata.fingerprint,
+        }
+        metrics.snapshot = lambda: ServingState(
+            True, self._batcher.waiting, network.metadata.version, network.metadata.fingerprint
+        )
+
+    @property
+    def version(self) -> str:
+        """The loaded version."""
+        return self._network.metadata.version
+
+    def check_ready(self) -> None:
+        """Nothing to check: the server listens only once the network has answered a probe."""
+
+    def check_room(self) -> None:
+        """Refuse when the queue is full.
+
+        Raises:
+            Overloaded: It is.
+        """
+        self._batcher.check_room()
+
+    def parse_v1(self, body: object) -> tuple[States, int]:
+        """Rows of a V1 body.
+
+        Raises:
+            InvalidRequest: It has another form.
+        """
+        rows = parse_states(body, max_rows=self._max_rows)
+        return rows, len(rows)
+
+    def parse_v2(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[States, int]:
+        """Rows of a V2 request.
+
+        Raises:
+            InvalidRequest: There are none, or too many.
+        """
+        state = inputs[STATE.name]
+        check_row_count(len(state), max_rows=self._max_rows, where=STATE.name)
+        return state, len(state)
+
+    def submit(self, call: PredictorCall) -> None:
+        """Queue a call.
+
+        Raises:
+            Overloaded: The queue is full.
+        """
+        self._batcher.submit(call)
+
+    def v1_document(self, result: QValues) -> dict[str, Any]:
+        """The V1 answer."""
+        return {"predictions": result.tolist()}
+
+    def v2_response(self, result: QValues) -> InferResponse:
+        """The V2 answer."""
+        output = OutputTensor(Q_VALUES.name, "FP32", result)
+        return InferResponse(self.name, self._network.metadata.version, (output,), self._parameters)
+
+    def _run(self, batch: list[PredictorCall]) -> None:
+        try:
+            self._answer([call for call in batch if not call.is_abandoned])
+        finally:
+            self._batcher.done()
+
+    def _answer(self, calls: list[PredictorCall]) -> None:
+        """One forward pass for all calls; each gets its own rows or its own error."""
+        if not calls:
+            return
+        state = (
+            np.concatenate([_array_of(call.payload) for call in calls])
+            if len(calls) > 1
+            else _array_of(calls[0].payload)
+        )
+        if not _is_state(state):
+            self._answer([call for call in calls if not _refuse(call)])
+            return
+        self._metrics.observe_batch(len(state))
+        began = time.perf_counter()
+        try:
+            q_values = self._network.infer(state)
+        except NonFiniteOutput as error:
+            self._metrics.count_non_finite()
+            if len(calls) == 1:
+                calls[0].fail(error)
+                return
+            for call in calls:  # only those whose rows cause it shall fail
+                self._answer([call])
+            return
+        except Exception as error:
+            logger.exception("forward pass failed")
+            for call in calls:
+                call.fail(error)
+            return
+        self._metrics.observe_stage("forward", time.perf_counter() - began)
+        start = 0
+        for call in calls:
+            deliver(call, q_values[start : start + call.rows])
+            start += call.rows
+
+
+def _array_of(rows: States) -> NDArray[np.float32]:
+    if isinstance(rows, np.ndarray):
+        return rows
+    count = len(rows) * STATE_DIM
+    flat = np.fromiter(chain.from_iterable(rows), dtype=np.float32, count=count)
+    return flat.reshape(-1, STATE_DIM)
+
+
+def _is_state(values: NDArray[np.float32]) -> bool:
+    """Whether all values lie in [0, 1]; NaN does not."""
+    return bool(((values >= 0.0) & (values <= 1.0)).all())
+
+
+def _refuse(call: PredictorCall) -> bool:
+    """Fail a call whose rows are no states, naming the first value that is none."""
+    values = _array_of(call.payload)
+    wrong = np.argwhere(~((values >= 0.0) & (values <= 1.0)))
+    if not len(wrong):
+        return False
+    row, feature = (int(index) for index in wrong[0])
+    message = (
+        f"instance {row}: {NAMES[feature]}: expected a normalized value in [0, 1], "
+        f"got {describe(float(values[row, feature]))}; raw metrics go to the transformer"
+    )
+    call.fail(InvalidRequest(message))
+    return True

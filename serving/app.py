@@ -1,0 +1,342 @@
+"""The REST front of a model: routes, V1 and V2 REST, errors. One application a server.
+
+Every route is answered here, from a table that is made once. KServe's repository routes are left
+out on purpose: they would let any caller unload the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+
+from nimbusguard import __version__
+from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, NotFound
+from nimbusguard.contract.tensors import (
+    InferRequest,
+    check_outputs,
+    infer_document,
+    parse_infer,
+)
+from serving.calls import Call, ModelService, Trace
+from serving.http import HttpRequest
+from serving.metrics import ServingMetrics
+from serving.openapi import openapi_document
+from serving.status import retry_after_of, status_of
+
+PayloadT = TypeVar("PayloadT")
+ResultT = TypeVar("ResultT")
+Handler = Callable[[HttpRequest], None]
+
+logger = logging.getLogger(__name__)
+
+_OCTETS: Final = b"application/octet-stream"
+_HEADER_LENGTH: Final = b"inference-header-content-length"
+_NOTHING: Final = memoryview(b"")
+_VERSIONED: Final = re.compile(rb"/v2/models/([^/]+)/versions/([^/]+)(/ready|/infer)?")
+_MODEL: Final = re.compile(rb"/v[12]/models/([^/:]+)(?:[:/].*)?")
+
+
+class RestApp(Generic[PayloadT, ResultT]):
+    """Answers requests for one model."""
+
+    def __init__(self, service: ModelService[PayloadT, ResultT], metrics: ServingMetrics) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._openapi = orjson.dumps(openapi_document(service))
+        self._routes = self._make_routes()
+
+    def handle(self, request: HttpRequest) -> None:
+        """Answer one request. The outermost loop of a request: nothing gets past it."""
+        try:
+            self._dispatch(request)
+        except NimbusGuardError as error:
+            fail(request, error)
+        except Exception as error:
+            # A defect of ours, never the caller's doing: told once, with its traceback.
+            logger.exception("unexpected error", extra={"request_id": request.request_id.decode()})
+            fail(request, error)
+
+    def observe(self, request: HttpRequest, status: int) -> None:
+        """Count an answer."""
+        seconds = time.perf_counter() - request.started
+        self._metrics.observe_request(request.route, str(status), seconds)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "request",
+                extra={
+                    "request_id": request.request_id.decode("latin-1"),
+                    "route": request.route,
+                    "status": status,
+                    "seconds": round(seconds, 6),
+                },
+            )
+
+    def _dispatch(self, request: HttpRequest) -> None:
+        if request.fault is not None:
+            raise request.fault
+        methods = self._routes.get(request.path)
+        if methods is None:
+            methods = self._find(request.path)
+        handler = methods.get(request.method)
+        if handler is None:
+            allow = b", ".join(sorted(methods))
+            message = f"method: expected {allow.decode()}, got {request.method.decode('latin-1')}"
+            body = _error_body(message)
+            request.respond(HTTPStatus.METHOD_NOT_ALLOWED, body, headers={b"allow": allow})
+            return
+        handler(request)
+
+    # Routes
+
+    def _make_routes(self) -> dict[bytes, Mapping[bytes, Handler]]:
+        name = self._service.name.encode()
+        v1, v2 = b"/v1/models/" + name, b"/v2/models/" + name
+        return {
+            b"/": _get(self._alive),
+            b"/metrics": _get(self._scrape),
+            b"/openapi.json": _get(self._describe_api),
+            b"/v1/models": _get(self._list_v1),
+            v1: _get(self._model_ready),
+            v1 + b":predict": {b"POST": self._predict},
+            b"/v2": _get(self._server_metadata),
+            b"/v2/health/live": _get(self._live),
+            b"/v2/health/ready": _get(self._server_ready),
+            b"/v2/models": _get(self._list_v2),
+            v2: _get(self._model_metadata),
+            v2 + b"/ready": _get(self._model_ready),
+            v2 + b"/infer": {b"POST": self._infer},
+        }
+
+    def _find(self, path: bytes) -> Mapping[bytes, Handler]:
+        """Paths in other spellings: percent-encoded, with a trailing slash, with a version.
+
+        Raises:
+            NotFound: There is no such path, model or version.
+        """
+        path = unquote_to_bytes(path).rstrip(b"/")
+        versioned = _VERSIONED.fullmatch(path)
+        name = self._service.name
+        if versioned and versioned[1] == name.encode():
+            asked, version = versioned[2].decode(errors="replace"), self._service.version
+            if asked != version:
+                message = f"version: expected {version}, the loaded one, got {asked[:60]!r}"
+                raise NotFound(message)
+            path = b"/v2/models/" + versioned[1] + (versioned[3] or b"")
+        methods = self._routes.get(path)
+        if methods is not None:
+            return methods
+        model = _MODEL.fullmatch(path)
+        if model and model[1] != name.encode():
+            asked = model[1].decode(errors="replace")
+            message = f"model: expected {name!r}, the only one here, got {asked[:60]!r}"
+            raise NotFound(message)
+        shown = path[:80].decode(errors="replace")
+        message = f"path: expected one of those in /openapi.json, got {shown!r}"
+        raise NotFound(message)
+
+    # Health and metadata
+
+    def _alive(self, request: HttpRequest) -> None:
+        request.route = "live"
+        request.respond(200, b'{"status":"alive"}')
+
+    def _live(self, request: HttpRequest) -> None:
+        request.route = "live"
+        request.respond(200, b'{"live":true}')
+
+    def _server_ready(self, request: HttpRequest) -> None:
+        request.route = "ready"
+        self._service.check_ready()
+        request.respond(200, b'{"ready":true}')
+
+    def _model_ready(self, request: HttpRequest) -> None:
+        request.route = "ready"
+        self._service.check_ready()
+        _send(request, {"name": self._service.name, "ready": True})
+
+    def _list_v1(self, request: HttpRequest) -> None:
+        request.route = "metadata"
+        _send(request, {"models": [self._service.name]})
+
+    def _list_v2(self, request: HttpRequest) -> None:
+        request.route = "metadata"
+        _send(request, {"models": [self._service.name]})
+
+    def _server_metadata(self, request: HttpRequest) -> None:
+        request.route = "metadata"
+        _send(request, server_metadata(self._service))
+
+    def _model_metadata(self, request: HttpRequest) -> None:
+        request.route = "metadata"
+        _send(request, model_metadata(self._service))
+
+    def _describe_api(self, request: HttpRequest) -> None:
+        request.route = "metadata"
+        request.respond(200, self._openapi)
+
+    def _scrape(self, request: HttpRequest) -> None:
+        request.route = "metrics"
+        accept = request.headers.get(b"accept", b"").decode("latin-1")
+        encoder, content_type = choose_encoder(accept)
+        request.respond(200, encoder(REGISTRY), content_type.encode())
+
+    # Inference
+
+    def _predict(self, request: HttpRequest) -> None:
+        request.route = "v1_predict"
+        service = self._service
+        service.check_room()
+        payload, rows = service.parse_v1(parse_json(request))
+        service.submit(_V1Call(payload, rows, request, service))
+
+    def _infer(self, request: HttpRequest) -> None:
+        request.route = "v2_infer"
+        service = self._service
+        service.check_room()
+        document, tail = _split_binary(request)
+        infer = parse_infer(document, tail, service.inputs)
+        check_outputs(infer, service.outputs)
+        payload, rows = service.parse_v2(infer.inputs)
+        call = _V2Call(payload, rows, request, service)
+        call.infer = infer
+        service.submit(call)
+
+
+class _RestCall(Call[PayloadT, ResultT]):
+    """A call that answers an HTTP request."""
+
+    __slots__ = ("request", "service")
+
+    def __init__(
+        self,
+        payload: PayloadT,
+        rows: int,
+        request: HttpRequest,
+        service: ModelService[PayloadT, ResultT],
+    ) -> None:
+        headers = request.headers
+        trace = Trace(request.request_id, headers.get(b"traceparent"), headers.get(b"tracestate"))
+        super().__init__(payload, rows, trace)
+        self.request = request
+        self.service = service
+
+    def fail(self, error: BaseException) -> None:
+        fail(self.request, error)
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self.request.is_abandoned
+
+
+class _V1Call(_RestCall[PayloadT, ResultT]):
+    __slots__ = ()
+
+    def succeed(self, result: ResultT) -> None:
+        self.request.respond(200, orjson.dumps(self.service.v1_document(result)))
+
+
+class _V2Call(_RestCall[PayloadT, ResultT]):
+    __slots__ = ("infer",)
+    infer: InferRequest
+
+    def succeed(self, result: ResultT) -> None:
+        document, tail = infer_document(self.service.v2_response(result), self.infer)
+        body = orjson.dumps(document)
+        if not tail:
+            self.request.respond(200, body)
+            return
+        headers = {_HEADER_LENGTH: b"%d" % len(body)}
+        self.request.respond(200, body + b"".join(tail), _OCTETS, headers)
+
+
+def fail(request: HttpRequest, error: BaseException) -> None:
+    """Answer with an error in the one shape that errors have."""
+    status = status_of(error)
+    if isinstance(error, NimbusGuardError):
+        body = _error_body(str(error))
+    else:
+        body = _error_body("internal error; the log has the reason under this x-request-id")
+    retry_after = retry_after_of(error)
+    headers = {} if retry_after is None else {b"retry-after": b"%d" % retry_after}
+    request.respond(status.http, body, headers=headers)
+
+
+def parse_json(request: HttpRequest) -> Any:
+    """The body as JSON, whatever its content type says.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    encoding = request.headers.get(b"content-encoding", b"identity")
+    if encoding.lower() not in (b"identity", b""):
+        message = f"content-encoding: expected none, got {encoding.decode('latin-1')!r}"
+        raise InvalidRequest(message)
+    return _loads(request.body)
+
+
+def server_metadata(service: ModelService[Any, Any]) -> dict[str, Any]:
+    """V2 server metadata."""
+    return {
+        "name": f"nimbusguard-{service.component}",
+        "version": __version__,
+        "extensions": ["binary_tensor_data"],
+    }
+
+
+def model_metadata(service: ModelService[Any, Any]) -> dict[str, Any]:
+    """V2 model metadata."""
+    version = service.version
+    return {
+        "name": service.name,
+        "versions": [version] if version else [],
+        "platform": service.platform,
+        "inputs": [spec.document() for spec in service.inputs],
+        "outputs": [spec.document() for spec in service.outputs],
+    }
+
+
+def _split_binary(request: HttpRequest) -> tuple[Any, memoryview]:
+    """The JSON part of a V2 body and the binary part behind it."""
+    declared = request.headers.get(_HEADER_LENGTH)
+    if declared is None:
+        return parse_json(request), _NOTHING
+    body = memoryview(request.body)
+    if not declared.isdigit() or int(declared) > len(body):
+        message = (
+            f"{_HEADER_LENGTH.decode()}: expected a number up to the body's {len(body)} bytes, "
+            f"got {declared[:40].decode('latin-1')!r}"
+        )
+        raise InvalidRequest(message)
+    length = int(declared)
+    return _loads(body[:length]), body[length:]
+
+
+def _loads(data: bytes | memoryview) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        message = f"body: expected JSON, got {len(data)} bytes that are none: {error}"
+        raise InvalidRequest(message) from None
+
+
+def _get(handler: Handler) -> Mapping[bytes, Handler]:
+    return {b"GET": handler, b"HEAD": handler}
+
+
+def _send(request: HttpRequest, document: Mapping[str, Any]) -> None:
+    request.respond(200, orjson.dumps(document))
+
+
+def _error_body(message: str) -> bytes:
+    # A message may quote what a caller sent, lone surrogates included; those have no UTF-8.
+    clean = message.encode("utf-8", "replace").decode()
+    return orjson.dumps({"error": clean})

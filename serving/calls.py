@@ -1,0 +1,130 @@
+"""What a front asks of a model, and how it is told the outcome: the seam between wire and work.
+
+A front (V1, V2 REST, gRPC) turns bytes into a `Call`; a `ModelService` answers each call exactly
+once. Nothing past this seam sees a wire shape, and nothing before it sees a network.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+from numpy.typing import NDArray
+
+from nimbusguard.contract.tensors import InferResponse, TensorSpec
+
+logger = logging.getLogger(__name__)
+
+PayloadT = TypeVar("PayloadT")
+ResultT = TypeVar("ResultT")
+
+
+class Trace(NamedTuple):
+    """What travels with a request for people who follow it through the system."""
+
+    request_id: bytes
+    traceparent: bytes | None = None
+    tracestate: bytes | None = None
+
+
+class Call(Generic[PayloadT, ResultT]):
+    """One request to a model. A front overrides `succeed` and `fail`; one is called, once."""
+
+    __slots__ = ("arrived", "payload", "rows", "trace")
+
+    def __init__(self, payload: PayloadT, rows: int, trace: Trace) -> None:
+        self.payload = payload
+        self.rows = rows
+        self.trace = trace
+        self.arrived = time.perf_counter()
+
+    def succeed(self, result: ResultT) -> None:
+        """The answer."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        """The reason why there is none; anything but a `NimbusGuardError` is our own fault."""
+        raise NotImplementedError
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return False
+
+
+def deliver(call: Call[Any, ResultT], result: ResultT) -> None:
+    """Hand a call its result; a defect in building the answer fails this call and no other."""
+    try:
+        call.succeed(result)
+    except Exception as error:
+        logger.exception("unexpected error")
+        call.fail(error)
+
+
+class ModelService(ABC, Generic[PayloadT, ResultT]):
+    """A model as its fronts see it."""
+
+    component: ClassVar[str]
+    """`predictor` or `transformer`; a label of the metrics."""
+    name: str
+    """The model's name in every path."""
+    platform: ClassVar[str]
+    """What runs the model, for the V2 metadata."""
+    inputs: ClassVar[Sequence[TensorSpec]]
+    outputs: ClassVar[Sequence[TensorSpec]]
+    v1_instance: ClassVar[Mapping[str, Any]]
+    """JSON schema of one V1 instance, for the OpenAPI description."""
+    v1_prediction: ClassVar[Mapping[str, Any]]
+    """JSON schema of one V1 prediction."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str | None:
+        """The version of the model that answers now, if known."""
+
+    @abstractmethod
+    def check_ready(self) -> None:
+        """Raise what keeps the model from answering.
+
+        Raises:
+            Unavailable: It is not ready.
+        """
+
+    @abstractmethod
+    def check_room(self) -> None:
+        """Refuse before a body is parsed.
+
+        Raises:
+            Overloaded: Too many requests wait.
+        """
+
+    @abstractmethod
+    def parse_v1(self, body: object) -> tuple[PayloadT, int]:
+        """The payload and its number of rows.
+
+        Raises:
+            InvalidRequest: The body has another form.
+        """
+
+    @abstractmethod
+    def parse_v2(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[PayloadT, int]:
+        """As `parse_v1`, of tensors that have the specified shapes."""
+
+    @abstractmethod
+    def submit(self, call: Call[PayloadT, ResultT]) -> None:
+        """Answer a call, now or later.
+
+        Raises:
+            NimbusGuardError: It is refused at once; then neither `succeed` nor `fail` is called.
+        """
+
+    @abstractmethod
+    def v1_document(self, result: ResultT) -> dict[str, Any]:
+        """The V1 answer."""
+
+    @abstractmethod
+    def v2_response(self, result: ResultT) -> InferResponse:
+        """The V2 answer."""

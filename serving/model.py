@@ -1,0 +1,109 @@
+"""A service as a `kserve.Model`: what the SDK's registry holds, and what its own code may call.
+
+Our fronts call the service directly. The SDK's data plane, an in-process graph or a test may call
+the model as they call any other; they get the same answers through the same codec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic, TypeVar
+
+from kserve import InferRequest, InferResponse, Model
+from kserve.errors import InferenceError, InvalidInput, ModelNotReady
+
+from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Unavailable
+from serving.calls import Call, ModelService, Trace
+from serving.grpc_codec import parse_request, response_message
+
+PayloadT = TypeVar("PayloadT")
+ResultT = TypeVar("ResultT")
+
+
+class FutureCall(Call[PayloadT, ResultT]):
+    """A call that completes a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, payload: PayloadT, rows: int, trace: Trace) -> None:
+        super().__init__(payload, rows, trace)
+        self.future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, result: ResultT) -> None:
+        """Complete the future, unless its owner has gone."""
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Fail the future, unless its owner has gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the future's owner has gone."""
+        return self.future.cancelled()
+
+
+class ServedModel(Model, Generic[PayloadT, ResultT]):
+    """Name, readiness, life cycle and prediction of one service, in the SDK's terms."""
+
+    def __init__(self, service: ModelService[PayloadT, ResultT]) -> None:
+        super().__init__(service.name)
+        self._service = service
+
+    def load(self) -> bool:
+        """Nothing to load: a service exists only once its parts do."""
+        self.ready = True
+        return True
+
+    async def healthy(self) -> bool:
+        """Whether the service answers now."""
+        try:
+            self._service.check_ready()
+        except Unavailable:
+            return False
+        return bool(self.ready)
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """V2 metadata."""
+        return [spec.document() for spec in self._service.inputs]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """V2 metadata."""
+        return [spec.document() for spec in self._service.outputs]
+
+    async def predict(
+        self,
+        payload: dict[str, Any] | InferRequest,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,  # noqa: ARG002 - the SDK's signature
+    ) -> dict[str, Any] | InferResponse:
+        """Answer a V1 body or a V2 request.
+
+        Raises:
+            InvalidInput, ModelNotReady, InferenceError: The SDK's names for our errors.
+        """
+        service = self._service
+        try:
+            if not isinstance(payload, InferRequest):
+                return service.v1_document(await self._ask(*service.parse_v1(payload), headers))
+            message = payload.to_grpc()
+            infer = parse_request(message, service.inputs, service.outputs)
+            result = await self._ask(*service.parse_v2(infer.inputs), headers)
+            answer = response_message(service.v2_response(result), infer, is_raw=False)
+            return InferResponse.from_grpc(answer)
+        except InvalidRequest as error:
+            raise InvalidInput(str(error)) from error
+        except Unavailable as error:
+            raise ModelNotReady(service.name, str(error)) from error
+        except NimbusGuardError as error:
+            raise InferenceError(str(error)) from error
+
+    async def _ask(self, payload: PayloadT, rows: int, headers: dict[str, str] | None) -> ResultT:
+        request_id = (headers or {}).get("x-request-id", "")
+        parent = (headers or {}).get("traceparent")
+        trace = Trace(request_id.encode(), parent.encode() if parent else None)
+        call: FutureCall[PayloadT, ResultT] = FutureCall(payload, rows, trace)
+        self._service.submit(call)
+        return await call.future

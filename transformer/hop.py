@@ -1,0 +1,118 @@
+"""The hop to the predictor: one interface, whichever protocol carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nimbusguard.contract.actions import ACTION_DIM
+from nimbusguard.contract.errors import (
+    IncompatibleModel,
+    InvalidRequest,
+    NimbusGuardError,
+    NonFiniteOutput,
+    NotFound,
+    PredictorUnavailable,
+)
+from nimbusguard.contract.fingerprint import FINGERPRINT
+from serving.calls import Trace
+
+_MAX_TRACED: Final = 64
+"""Request ids that one hop names; more would make a header longer than the tensor."""
+
+
+class HopAnswer(NamedTuple):
+    """What the predictor said."""
+
+    q_values: NDArray[np.float32]
+    """(B, A), finite."""
+    model_version: str
+    fingerprint: str
+
+
+class PredictorClient(Protocol):
+    """Asks the predictor."""
+
+    async def infer(
+        self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
+    ) -> HopAnswer:
+        """Q-values of a batch of states (B, F).
+
+        Args:
+            state: The states.
+            traces: Of the requests in the batch.
+            deadline_at: On the clock of `time.perf_counter`.
+
+        Raises:
+            PredictorUnavailable: It could not be reached, or is not ready, or answered garbage.
+            IncompatibleModel: It serves another feature table.
+            DeadlineExceeded: It was too slow.
+            NonFiniteOutput: Its network gave NaN or infinity.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+def checked_answer(
+    q_values: NDArray[np.float32], rows: int, model_version: object, fingerprint: object
+) -> HopAnswer:
+    """An answer, once it is known to be one.
+
+    Raises:
+        PredictorUnavailable: Shape or parameters are not those of a NimbusGuard predictor.
+        IncompatibleModel: The fingerprint is not ours.
+        NonFiniteOutput: A Q-value is NaN or infinite.
+    """
+    if fingerprint != FINGERPRINT:
+        message = (
+            f"incompatible model: expected fingerprint {FINGERPRINT}, the predictor answered with "
+            f"{fingerprint!r} (version {model_version!r}); serve a version that was trained with "
+            "this feature table"
+        )
+        raise IncompatibleModel(message)
+    if q_values.shape != (rows, ACTION_DIM):
+        message = (
+            f"predictor: expected q_values of shape [{rows}, {ACTION_DIM}], "
+            f"got {list(q_values.shape)}"
+        )
+        raise PredictorUnavailable(message)
+    if not np.isfinite(q_values).all():
+        message = "predictor: the network returned NaN or infinity"
+        raise NonFiniteOutput(message)
+    return HopAnswer(q_values, str(model_version), str(fingerprint))
+
+
+def refusal(status: int, text: str) -> NimbusGuardError:
+    """A predictor's HTTP error as ours; its 4xx stay 4xx, all else is its unavailability."""
+    said = f"predictor answered {status}: {text[:500]}"
+    if status == 400:
+        return InvalidRequest(said)
+    if status == 404:
+        return NotFound(said)
+    if status == 500 and "NaN or infinity" in text:
+        return NonFiniteOutput(said)
+    return PredictorUnavailable(said)
+
+
+def joined_ids(traces: Sequence[Trace]) -> bytes:
+    """The batch's request ids as one header value."""
+    return b",".join([trace.request_id for trace in traces[:_MAX_TRACED]])
+
+
+def first_traced(traces: Sequence[Trace]) -> Trace | None:
+    """The first request of a batch that takes part in a trace; the hop becomes its child."""
+    for trace in traces:
+        if trace.traceparent is not None:
+            return trace
+    return None
+
+
+def error_text(document: Any) -> str:
+    """The message of an error body, or what there is instead."""
+    if isinstance(document, dict) and isinstance(document.get("error"), str):
+        return str(document["error"])
+    return repr(document)

@@ -1,0 +1,118 @@
+"""The hop over V2 gRPC with raw tensors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+import numpy as np
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
+from numpy.typing import NDArray
+
+from nimbusguard.contract.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NimbusGuardError,
+    NonFiniteOutput,
+    NotFound,
+    PredictorUnavailable,
+)
+from serving.calls import Trace
+from transformer.hop import HopAnswer, checked_answer, first_traced, joined_ids
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # One connection for each resolved address, so that new predictor pods get their share.
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # Transport failures are retried inside the deadline, like those of the REST hop.
+    ("grpc.enable_retries", 1),
+    (
+        "grpc.service_config",
+        '{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.02s",'
+        '"maxBackoff":"0.2s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}',
+    ),
+)
+
+
+class GrpcPredictorClient:
+    """Asks a predictor over V2 gRPC.
+
+    Args:
+        host: Name or address.
+        port: TCP port.
+        model_name: The model's name there.
+    """
+
+    def __init__(self, host: str, port: int, model_name: str) -> None:
+        self._target = f"{host}:{port}"
+        self._model_name = model_name
+        self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+        self._stub = pb_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def infer(
+        self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
+    ) -> HopAnswer:
+        """See `PredictorClient`."""
+        request = pb.ModelInferRequest(model_name=self._model_name)
+        request.inputs.add(name="state", datatype="FP32", shape=state.shape)
+        request.raw_input_contents.append(state.tobytes())
+        timeout_s = max(deadline_at - time.perf_counter(), 0.0)
+        try:
+            answer = await self._stub.ModelInfer(
+                request, timeout=timeout_s, metadata=_metadata(traces)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise self._refusal(error) from error
+        return self._decode(answer, len(state))
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+    def _decode(self, answer: Any, rows: int) -> HopAnswer:
+        try:
+            names = [output.name for output in answer.outputs]
+            index = names.index("q_values")
+            shape = tuple(answer.outputs[index].shape)
+            raw = answer.raw_output_contents
+            values: Any = (
+                np.frombuffer(raw[index], dtype="<f4")
+                if raw
+                else np.array(answer.outputs[index].contents.fp32_contents, dtype=np.float32)
+            )
+            q_values = values.reshape(shape)
+        except (ValueError, IndexError) as error:
+            message = f"predictor at {self._target}: expected a V2 answer with q_values"
+            raise PredictorUnavailable(message) from error
+        fingerprint = answer.parameters["fingerprint"].string_param
+        return checked_answer(q_values, rows, answer.model_version, fingerprint)
+
+    def _refusal(self, error: Any) -> NimbusGuardError:
+        """A gRPC error as ours."""
+        code, details = error.code(), str(error.details())
+        said = f"predictor at {self._target}: {code.name}: {details[:500]}"
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(said)
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidRequest(said)
+        if code is grpc.StatusCode.NOT_FOUND:
+            return NotFound(said)
+        if code is grpc.StatusCode.INTERNAL and "NaN or infinity" in details:
+            return NonFiniteOutput(said)
+        return PredictorUnavailable(said)
+
+
+def _metadata(traces: Sequence[Trace]) -> list[tuple[str, str]]:
+    metadata = [("x-request-id", joined_ids(traces).decode("latin-1"))]
+    traced = first_traced(traces)
+    if traced is not None:
+        metadata.append(("traceparent", (traced.traceparent or b"").decode("latin-1")))
+        if traced.tracestate:
+            metadata.append(("tracestate", traced.tracestate.decode("latin-1")))
+    return metadata

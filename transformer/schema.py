@@ -1,0 +1,93 @@
+"""JSON schemas of an instance and of a decision, for the OpenAPI description."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
+from nimbusguard.contract.features import FEATURES, NAMES, STATE_DIM
+
+_NUMBER: Final = {"type": ["number", "string", "null"]}
+_REPLICAS: Final = {
+    "current_replicas": {"type": "integer", "minimum": 0},
+    "min_replicas": {"type": "integer", "minimum": 0},
+    "max_replicas": {"type": "integer", "minimum": 0},
+}
+_NAMED: Final = {
+    "type": "object",
+    "title": "Named features",
+    "additionalProperties": False,
+    "properties": {
+        **{
+            feature.name: {**_NUMBER, "description": f"{feature.meaning}, {feature.unit}"}
+            for feature in FEATURES
+        },
+        **_REPLICAS,
+        "workload": {"type": ["string", "object"]},
+    },
+}
+_ARRAY: Final = {
+    "type": "array",
+    "title": "Features in order",
+    "description": ", ".join(NAMES),
+    "items": _NUMBER,
+    "minItems": STATE_DIM,
+    "maxItems": STATE_DIM,
+}
+_PROMETHEUS: Final = {
+    "type": "object",
+    "title": "A Prometheus instant-query answer",
+    "required": ["prometheus"],
+    "additionalProperties": False,
+    "properties": {
+        "prometheus": {"type": "object"},
+        **_REPLICAS,
+        "workload": {"type": ["string", "object"]},
+    },
+}
+_REFERENCE: Final = {
+    "type": "object",
+    "title": "A workload to be looked up",
+    "required": ["workload"],
+    "additionalProperties": False,
+    "properties": {
+        "workload": {
+            "type": "object",
+            "required": ["namespace", "deployment"],
+            "additionalProperties": False,
+            "properties": {"namespace": {"type": "string"}, "deployment": {"type": "string"}},
+        },
+        **_REPLICAS,
+    },
+}
+_NAMES: Final = {"type": "array", "items": {"enum": list(NAMES)}}
+
+INSTANCE: Final[dict[str, Any]] = {"anyOf": [_NAMED, _ARRAY, _PROMETHEUS, _REFERENCE]}
+DECISION: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": [
+        "action", "action_index", "replica_change", "current_replicas", "target_replicas",
+        "q_values", "q_margin", "allowed_actions", "clipped_features", "imputed_features",
+        "model_name", "model_version", "fingerprint",
+    ],
+    "properties": {
+        "action": {"enum": list(ACTION_NAMES)},
+        "action_index": {"type": "integer", "minimum": 0, "maximum": ACTION_DIM - 1},
+        "replica_change": {"type": "integer", "minimum": -2, "maximum": 2},
+        "current_replicas": {"type": "integer"},
+        "target_replicas": {"type": "integer"},
+        "q_values": {
+            "type": "array",
+            "items": {"type": "number"},
+            "minItems": ACTION_DIM,
+            "maxItems": ACTION_DIM,
+        },
+        "q_margin": {"type": "number"},
+        "allowed_actions": {"type": "array", "items": {"enum": list(ACTION_NAMES)}},
+        "clipped_features": _NAMES,
+        "imputed_features": _NAMES,
+        "model_name": {"type": "string"},
+        "model_version": {"type": "string"},
+        "fingerprint": {"type": "string"},
+    },
+}  # fmt: skip

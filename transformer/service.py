@@ -1,0 +1,307 @@
+"""Raw metrics in, decisions out: prepares a batch, asks the predictor once, chooses.
+
+The batch is formed before the hop, from what already waits. Rows that cannot be decided on leave it
+before it travels, so that a bad row never spoils its neighbours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
+from nimbusguard.contract.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NimbusGuardError,
+    NonFiniteOutput,
+)
+from nimbusguard.contract.features import NAMES, STATE_DIM
+from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
+from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
+from nimbusguard.contract.tensors import InferResponse, TensorSpec
+from serving.batching import MicroBatcher
+from serving.calls import Call, ModelService, deliver
+from serving.metrics import ServingMetrics, ServingState
+from serving.settings import ServerSettings
+from transformer import schema
+from transformer.hop import PredictorClient
+from transformer.lookup import WorkloadLookup
+from transformer.options import options_of_tensors
+from transformer.postprocess import Answering, DecisionBatch, Decisions, decide
+from transformer.preprocess import prepare, refusals, resolve, stack
+from transformer.readiness import PredictorProbe
+
+logger = logging.getLogger(__name__)
+
+TransformerCall = Call[MetricRows, Decisions]
+_HOPS: Final = 2
+"""Batches under way at once: one is at the predictor while the next is prepared."""
+
+
+class TransformerService(ModelService[MetricRows, Decisions]):
+    """Answers calls with decisions.
+
+    Args:
+        name: The model's name in every path.
+        client: The hop.
+        probe: Readiness of the predictor.
+        lookup: Metrics of named workloads.
+        settings: Limits and the deadline.
+        absent_as_zero: Features whose absence the operator declared to mean 0.
+        metrics: Counts what happens.
+    """
+
+    component: ClassVar[str] = "transformer"
+    platform: ClassVar[str] = "nimbusguard_transformer"
+    inputs: ClassVar[Sequence[TensorSpec]] = (
+        TensorSpec("raw_metrics", ("FP64", "FP32"), (-1, STATE_DIM)),
+        TensorSpec("current_replicas", ("INT64",), (-1,), required=False),
+        TensorSpec("min_replicas", ("INT64",), (-1,), required=False),
+        TensorSpec("max_replicas", ("INT64",), (-1,), required=False),
+    )
+    outputs: ClassVar[Sequence[TensorSpec]] = (
+        TensorSpec("action_index", ("INT64",), (-1,)),
+        TensorSpec("action", ("BYTES",), (-1,)),
+        TensorSpec("target_replicas", ("INT64",), (-1,)),
+        TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM)),
+    )
+    v1_instance: ClassVar[Mapping[str, Any]] = schema.INSTANCE
+    v1_prediction: ClassVar[Mapping[str, Any]] = schema.DECISION
+
+    def __init__(
+        self,
+        name: str,
+        client: PredictorClient,
+        probe: PredictorProbe,
+        lookup: WorkloadLookup,
+        settings: ServerSettings,
+        *,
+        absent_as_zero: tuple[str, ...],
+        metrics: ServingMetrics,
+    ) -> None:
+        self.name = name
+        self._client = client
+        self._probe = probe
+        self._lookup = lookup
+        self._max_rows = settings.max_rows
+        self._deadline_s = settings.deadline_s
+        self._absent_as_zero = absent_as_zero_mask(absent_as_zero)
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batcher: MicroBatcher[TransformerCall] = MicroBatcher(
+            self._start,
+            concurrency=_HOPS,
+            max_waiting=settings.max_waiting,
+            max_batch_rows=settings.max_batch_rows,
+        )
+        metrics.snapshot = self._state
+
+    @property
+    def version(self) -> str | None:
+        """The version that the predictor answered with last."""
+        return self._probe.last.model_version if self._probe.last else None
+
+    def check_ready(self) -> None:
+        """Raise what keeps the predictor from answering.
+
+        Raises:
+            Unavailable: It does not.
+        """
+        self._probe.check()
+
+    def check_room(self) -> None:
+        """Refuse when the queue is full.
+
+        Raises:
+            Overloaded: It is.
+        """
+        self._batcher.check_room()
+
+    def parse_v1(self, body: object) -> tuple[MetricRows, int]:
+        """Rows of a V1 body.
+
+        Raises:
+            InvalidRequest: It has another form.
+        """
+        rows = parse_metrics(body, max_rows=self._max_rows)
+        return rows, len(rows)
+
+    def parse_v2(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[MetricRows, int]:
+        """Rows of a V2 request.
+
+        Raises:
+            InvalidRequest: There are none, too many, or bounds that cannot be.
+        """
+        raw = inputs["raw_metrics"]
+        check_row_count(len(raw), max_rows=self._max_rows, where="raw_metrics")
+        return MetricRows(raw.astype(np.float64), options_of_tensors(inputs)), len(raw)
+
+    def submit(self, call: TransformerCall) -> None:
+        """Queue a call, once the metrics of workloads that it names are known.
+
+        Raises:
+            Overloaded: The queue is full.
+        """
+        if call.payload.lookups:
+            self._spawn(self._look_up(call))
+        else:
+            self._batcher.submit(call)
+
+    def v1_document(self, result: Decisions) -> dict[str, Any]:
+        """The V1 answer."""
+        return {"predictions": result.documents()}
+
+    def v2_response(self, result: Decisions) -> InferResponse:
+        """The V2 answer."""
+        answering = result.batch.answering
+        parameters = {
+            "model_version": answering.model_version,
+            "fingerprint": answering.fingerprint,
+        }
+        return InferResponse(self.name, answering.model_version, result.tensors(), parameters)
+
+    def _state(self) -> ServingState:
+        last = self._probe.last
+        try:
+            self._probe.check()
+        except NimbusGuardError:
+            ready = False
+        else:
+            ready = True
+        version, fingerprint = (last.model_version, last.fingerprint) if last else ("", "")
+        return ServingState(ready, self._batcher.waiting, version, fingerprint)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in the background; the set keeps the task alive until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_up(self, call: TransformerCall) -> None:
+        try:
+            deadline_at = call.arrived + self._deadline_s
+            call.payload = await self._lookup.resolve(call.payload, deadline_at)
+            self._batcher.submit(call)
+        except NimbusGuardError as error:
+            call.fail(error)
+        except Exception as error:
+            logger.exception("unexpected error")
+            call.fail(error)
+
+    # One batch
+
+    def _start(self, batch: list[TransformerCall]) -> None:
+        self._spawn(self._run(batch))
+
+    async def _run(self, batch: list[TransformerCall]) -> None:
+        """Answer every call of a batch, whatever happens, then let the next one start."""
+        try:
+            await self._answer(self._still_due(batch))
+        except Exception as error:
+            logger.exception("unexpected error")
+            for call in batch:
+                call.fail(error)
+        finally:
+            self._batcher.done()
+
+    def _still_due(self, batch: list[TransformerCall]) -> list[TransformerCall]:
+        """The calls that somebody waits for and that can still be answered in time."""
+        now = time.perf_counter()
+        due = []
+        for call in batch:
+            if call.is_abandoned:
+                continue
+            if now - call.arrived < self._deadline_s:
+                due.append(call)
+            else:
+                message = f"no answer within the deadline of {self._deadline_s:g} s"
+                call.fail(DeadlineExceeded(message))
+        return due
+
+    async def _answer(self, calls: list[TransformerCall]) -> None:
+        began = time.perf_counter()
+        calls, resolved = self._resolve(calls)
+        if not calls:
+            return
+        prepared = prepare(resolved, [call.payload for call in calls])
+        self._metrics.observe_batch(len(prepared.state))
+        asked = time.perf_counter()
+        self._metrics.observe_stage("preprocess", asked - began)
+        try:
+            answer = await self._client.infer(
+                prepared.state,
+                [call.trace for call in calls],
+                calls[0].arrived + self._deadline_s,
+            )
+        except (NonFiniteOutput, InvalidRequest) as error:
+            await self._answer_one_by_one(calls, error)
+            return
+        except NimbusGuardError as error:
+            for call in calls:
+                call.fail(error)
+            return
+        answered = time.perf_counter()
+        self._metrics.observe_stage("predict", answered - asked)
+        answering = Answering(self.name, answer.model_version, answer.fingerprint)
+        batch = decide(prepared, answer.q_values, answering)
+        self._count(batch)
+        start = 0
+        for call in calls:
+            stop = start + call.rows
+            deliver(call, Decisions(batch, start, stop, call.payload.options))
+            start = stop
+        self._metrics.observe_stage("postprocess", time.perf_counter() - answered)
+
+    def _resolve(self, calls: list[TransformerCall]) -> tuple[list[TransformerCall], Imputed]:
+        """The calls whose rows can all be decided on, and those rows; the others are failed."""
+        requests = [call.payload for call in calls]
+        raw = stack(requests)
+        resolved = resolve(raw, self._absent_as_zero)
+        reasons = refusals(raw, resolved, requests)
+        if not reasons:
+            return calls, resolved
+        for feature, amount in zip(NAMES, resolved.refused.sum(axis=0).tolist(), strict=True):
+            if amount:
+                self._metrics.count_feature(feature, "refused", amount)
+        kept = np.repeat(
+            [index not in reasons for index in range(len(calls))], [call.rows for call in calls]
+        )
+        for index, reason in reasons.items():
+            calls[index].fail(InvalidRequest(reason))
+        left = [call for index, call in enumerate(calls) if index not in reasons]
+        return left, Imputed(*(part[kept] for part in resolved))
+
+    async def _answer_one_by_one(
+        self, calls: list[TransformerCall], error: NimbusGuardError
+    ) -> None:
+        """Fail only the calls whose own rows the predictor cannot answer."""
+        if len(calls) == 1:
+            if isinstance(error, NonFiniteOutput):
+                self._metrics.count_non_finite()
+            calls[0].fail(error)
+            return
+        for call in calls:
+            await self._answer([call])
+
+    def _count(self, batch: DecisionBatch) -> None:
+        amounts = np.bincount(batch.choice.action, minlength=ACTION_DIM).tolist()
+        for name, amount in zip(ACTION_NAMES, amounts, strict=True):
+            if amount:
+                self._metrics.count_action(name, batch.answering.model_version, amount)
+        _count_features(self._metrics, "clipped", batch.prepared.clipped)
+        _count_features(self._metrics, "imputed", batch.prepared.imputed)
+
+
+def _count_features(metrics: ServingMetrics, event: str, mask: NDArray[np.bool_]) -> None:
+    if not mask.any():
+        return
+    for name, amount in zip(NAMES, mask.sum(axis=0).tolist(), strict=True):
+        if amount:
+            metrics.count_feature(name, event, amount)
