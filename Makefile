@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup format check test test-all serve clean lock
+.PHONY: help setup format check test test-services test-all serve clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -37,8 +37,10 @@ check: $(VENV)/.dev ## Format, lint, types and import rules
 test: $(VENV)/.dev ## Fast tests, offline
 	$(BIN)/python -m pytest -m "not service and not slow and not cluster and not gpu"
 
-test-all: $(VENV)/.dev ## All tests that one machine can run
-	$(BIN)/python -m pytest -m "not cluster and not gpu"
+test-services: $(VENV)/.dev ## Real servers, images and training; what `make test` leaves out
+	$(BIN)/python -m pytest -m "(service or slow) and not cluster and not gpu"
+
+test-all: test test-services ## All tests that one machine can run
 
 serve: $(VENV)/.serve ## Start transformer and predictor with the packaged model
 	$(BIN)/nimbusguard serve $(ARGS)

@@ -21,6 +21,7 @@ from nimbusguard.contract.errors import (
     InvalidRequest,
     NimbusGuardError,
     NonFiniteOutput,
+    Overloaded,
 )
 from nimbusguard.contract.features import NAMES, STATE_DIM
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
@@ -95,6 +96,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         self._absent_as_zero = absent_as_zero_mask(absent_as_zero)
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
+        self._max_tasks = settings.max_waiting
         self._batcher: MicroBatcher[TransformerCall] = MicroBatcher(
             self._start,
             concurrency=_HOPS,
@@ -150,6 +152,9 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             Overloaded: The queue is full.
         """
         if call.payload.lookups:
+            if len(self._tasks) >= self._max_tasks:
+                message = f"overloaded: {len(self._tasks)} lookups are under way; retry later"
+                raise Overloaded(message)
             self._spawn(self._look_up(call))
         else:
             self._batcher.submit(call)

@@ -23,9 +23,7 @@ from nimbusguard.contract.features import INDEX, NAMES, STATE_DIM
 from nimbusguard.contract.promql import PREFIX, WorkloadKey
 
 # What Prometheus writes; Python's float() would also take "1_000", " 1" and "nan".
-_NUMBER: Final = re.compile(
-    r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|NaN|[+-]?Inf", re.ASCII
-)
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|NaN|[+-]?Inf")
 # The longest float64 that is written without an exponent has 309 digits before the point.
 _MAX_NUMBER_LENGTH: Final = 400
 _MAX_SHOWN: Final = 200

@@ -1,0 +1,210 @@
+"""The settings that users know by name, read from the environment once, at start.
+
+A setting of one part alone belongs to that part's own `settings.py`. Here stand those that several
+parts share and that deployments already set; `.env.example` is made from this table, and a test
+keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from nimbusguard.client.endpoint import DEFAULT_ENDPOINT, Endpoint
+from nimbusguard.contract.actions import ACTION_DIM
+from nimbusguard.contract.errors import InvalidRequest
+from nimbusguard.contract.features import STATE_DIM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One value a key; the field's name is the key in lower case."""
+
+    kserve_endpoint: str = DEFAULT_ENDPOINT
+    fallback_to_local: bool = True
+    model_validation_interval: float = 300.0
+    prometheus_endpoint: str = "http://prometheus.monitoring.svc.cluster.local:9090"
+    dqn_state_dim: int = STATE_DIM
+    dqn_action_dim: int = ACTION_DIM
+    training_epochs: int = 100
+    data_collection_hours: float = 24.0
+    katib_max_trial_count: int = 20
+    katib_parallel_trial_count: int = 3
+    learning_rate_min: float = 1e-5
+    learning_rate_max: float = 1e-2
+
+    def __post_init__(self) -> None:
+        _require_equal("DQN_STATE_DIM", self.dqn_state_dim, STATE_DIM)
+        _require_equal("DQN_ACTION_DIM", self.dqn_action_dim, ACTION_DIM)
+        _require_order(
+            ("KATIB_PARALLEL_TRIAL_COUNT", self.katib_parallel_trial_count),
+            ("KATIB_MAX_TRIAL_COUNT", self.katib_max_trial_count),
+        )
+        _require_order(
+            ("LEARNING_RATE_MIN", self.learning_rate_min),
+            ("LEARNING_RATE_MAX", self.learning_rate_max),
+        )
+
+
+class Key(NamedTuple):
+    """How one setting is read, and what it is for."""
+
+    name: str
+    read: Callable[[str], Any]
+    """Text to value; raises ValueError with the rule that was broken."""
+    reader: str | None
+    """The package whose code reads it; None while no code does."""
+    meaning: str
+
+    @property
+    def field(self) -> str:
+        """The attribute of `Settings`."""
+        return self.name.lower()
+
+
+def from_environ(environ: Mapping[str, str]) -> Settings:
+    """Read and check every key once; an empty value counts as unset.
+
+    Raises:
+        InvalidRequest: A value breaks its rule; the message names key, rule and value.
+    """
+    values: dict[str, Any] = {}
+    for key in KEYS:
+        text = environ.get(key.name, "").strip()
+        if not text:
+            continue
+        try:
+            values[key.field] = key.read(text)
+        except ValueError as exc:
+            message = f"{key.name}: expected {exc}, got {text!r}"
+            raise InvalidRequest(message) from exc
+    return Settings(**values)
+
+
+def example() -> str:
+    """The text of `.env.example`: every key with its meaning and its default."""
+    defaults = Settings()
+    readers = dict.fromkeys(key.reader for key in KEYS)
+    blocks = [
+        "# Every setting with its default. Copy to .env and change what differs.",
+    ]
+    for reader in readers:
+        title = (
+            f"Read by {reader}" if reader else "Reserved: accepted and checked, used by no code yet"
+        )
+        blocks.append(f"# --- {title}")
+        blocks += [
+            f"# {key.meaning}\n{key.name}={_spell(getattr(defaults, key.field))}"
+            for key in KEYS
+            if key.reader == reader
+        ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _whole(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        rule = "a whole number of at least 1"
+        raise ValueError(rule)
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0.0):
+        rule = "a finite number above 0"
+        raise ValueError(rule)
+    return value
+
+
+def _truth(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True}
+    words |= {"false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in words:
+        rule = f"one of {', '.join(words)}"
+        raise ValueError(rule)
+    return words[text.lower()]
+
+
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        rule = "a URL http(s)://host[:port][/path]"
+        raise ValueError(rule)
+    return text.rstrip("/")
+
+
+def _predict_address(text: str) -> str:
+    try:
+        return Endpoint.parse(text).predict_url
+    except InvalidRequest as exc:
+        rule = "a URL http(s)://host[:port]/v1/models/<model>:predict"
+        raise ValueError(rule) from exc
+
+
+def _require_equal(name: str, value: int, contract: int) -> None:
+    if value != contract:
+        message = f"{name}: expected {contract}, which the contract fixes, got {value}"
+        raise InvalidRequest(message)
+
+
+def _require_order(low: tuple[str, float], high: tuple[str, float]) -> None:
+    if low[1] > high[1]:
+        message = f"{low[0]}: expected at most {high[0]} ({high[1]:g}), got {low[1]:g}"
+        raise InvalidRequest(message)
+
+
+def _spell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+KEYS: Final[tuple[Key, ...]] = (
+    Key(
+        "KSERVE_ENDPOINT",
+        _predict_address,
+        "nimbusguard.client",
+        "The transformer's predict URL, or its address without a path.",
+    ),
+    Key(
+        "DQN_STATE_DIM",
+        _whole,
+        "nimbusguard.settings",
+        "Features of the state. The contract fixes it; another number stops the start.",
+    ),
+    Key(
+        "DQN_ACTION_DIM",
+        _whole,
+        "nimbusguard.settings",
+        "Actions. The contract fixes it; another number stops the start.",
+    ),
+    Key(
+        "FALLBACK_TO_LOCAL",
+        _truth,
+        None,
+        "Decide with a local copy of the model while KServe does not answer.",
+    ),
+    Key(
+        "MODEL_VALIDATION_INTERVAL",
+        _positive,
+        None,
+        "Seconds between two checks of the served model against the expected one.",
+    ),
+    Key("PROMETHEUS_ENDPOINT", _web_address, None, "Where metrics are looked up."),
+    Key("TRAINING_EPOCHS", _whole, None, "Epochs of a training run."),
+    Key("DATA_COLLECTION_HOURS", _positive, None, "Hours of experience that a training run reads."),
+    Key("KATIB_MAX_TRIAL_COUNT", _whole, None, "Trials of a hyperparameter search."),
+    Key("KATIB_PARALLEL_TRIAL_COUNT", _whole, None, "Trials that run at the same time."),
+    Key("LEARNING_RATE_MIN", _positive, None, "Smallest learning rate that the search tries."),
+    Key("LEARNING_RATE_MAX", _positive, None, "Largest learning rate that the search tries."),
+)
