@@ -66,3 +66,13 @@ manifests: $(VENV)/.dev ## Render every overlay and check it against schemas and
 
 images: $(VENV)/.dev ## Build both images with buildah, no engine needed (Debian, as root)
 	$(BIN)/python -m tests.images.build
+
+.PHONY: isvc-up isvc-down
+
+OVERLAY ?= local
+
+isvc-up: $(VENV)/.dev ## Run an overlay's pods on this machine with podman and haproxy: OVERLAY=local
+	$(BIN)/python -m tests.isvc up --overlay $(OVERLAY)
+
+isvc-down: $(VENV)/.dev ## Remove what isvc-up started
+	$(BIN)/python -m tests.isvc down

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.images.toolchain import Built, base_image, build, ensure_tools, pip_mounts
+from tests.images.toolchain import Built, build_all
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+def images() -> dict[str, Built]:
     """Predictor and transformer, from this working tree."""
-    ensure_tools()
-    directory = tmp_path_factory.mktemp("images")
-    base = base_image(directory)
-    mounts = pip_mounts(directory)
-    return {name: build(name, base, mounts) for name in ("transformer", "predictor")}
+    return build_all()
 
 
 @pytest.fixture(params=["transformer", "predictor"])

@@ -21,9 +21,11 @@ PODMAN = (
     "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
 )  # fmt: skip
 RESTRICTED = (
-    "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:rw,size=64m,mode=1777",  # noqa: S108
-    "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+    "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL",
+    "--security-opt", "no-new-privileges",
 )  # fmt: skip
+WRITABLE_TMP = ("--tmpfs", "/tmp:rw,size=64m,mode=1777", "--tmpfs", "/dev/shm:ro,size=64k")  # noqa: S108
+"""The volumes of the manifests: one place to write, and no shared memory."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.images.container import PODMAN, RESTRICTED
+from tests.images.container import PODMAN, RESTRICTED, WRITABLE_TMP
 from tests.images.toolchain import ROOT, VERSION, Built, inspect, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(2400)]
@@ -20,7 +20,7 @@ LIMIT_MB = {"transformer": 350, "predictor": 1200}
 def python(image: Built, code: str, user: str = "10001:10001") -> str:
     """What a script prints inside the image, under all restrictions."""
     options = ("--rm", "--user", user, "--entrypoint", "/opt/nimbusguard/bin/python")
-    return run(*PODMAN, *RESTRICTED, *options, image.reference, "-c", code).strip()
+    return run(*PODMAN, *RESTRICTED, *WRITABLE_TMP, *options, image.reference, "-c", code).strip()
 
 
 def distributions(image: Built) -> dict[str, str]:

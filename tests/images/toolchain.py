@@ -13,8 +13,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,16 @@ def build(name: str, base: str, mounts: list[str]) -> Built:
         bytes_over_base=_size(reference) - _size(base),
         seconds=seconds,
     )
+
+
+@cache
+def build_all() -> dict[str, Built]:
+    """Both images, once in a process; skips where the machine cannot build any."""
+    ensure_tools()
+    with tempfile.TemporaryDirectory() as folder:
+        base = base_image(Path(folder))
+        mounts = pip_mounts(Path(folder))
+        return {name: build(name, base, mounts) for name in ("transformer", "predictor")}
 
 
 def inspect(reference: str) -> dict[str, object]:
