@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+ALIASES_FILE: Final = "aliases.json"
 
 
 class Aliases(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Never
 
@@ -84,6 +84,14 @@ def rows(parent: Mapping[str, Any], key: str, field: str) -> tuple[Mapping[str, 
     return tuple(value)
 
 
+def widths(parent: Mapping[str, Any], key: str, field: str) -> tuple[int, ...]:
+    """A list of positive integers."""
+    value = member(parent, key, field)
+    if not isinstance(value, list) or not all(type(width) is int and width > 0 for width in value):
+        refuse(field, "a list of positive integers", value)
+    return tuple(value)
+
+
 def moment(parent: Mapping[str, Any], key: str, field: str) -> datetime:
     """A time with its zone, in RFC 3339."""
     value = text(parent, key, field)
@@ -94,6 +102,14 @@ def moment(parent: Mapping[str, Any], key: str, field: str) -> datetime:
     if parsed.tzinfo is None:
         refuse(field, "a time with its zone", value)
     return parsed.astimezone(UTC)
+
+
+def require_further(extra: Mapping[str, Any], known: Collection[str], field: str) -> None:
+    """Refuse further keys that shadow a known one, or that JSON cannot hold."""
+    for key in extra:
+        if key in known:
+            refuse(f"{field}.{key}", "further keys only", extra[key])
+    require_json(extra, field)
 
 
 def require_json(value: object, field: str) -> None:

@@ -20,12 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from model_store.backend import Aliases
+from model_store.backend import ALIASES_FILE, Aliases
 from model_store.metadata import METADATA_FILE
 from model_store.names import is_version
 from nimbusguard.contract.errors import InvalidRequest
 
-ALIASES_FILE: Final = "aliases.json"
 _STAGING: Final = ".staging-"
 _ALIASES_ASIDE: Final = ".aliases-"
 
@@ -129,20 +128,30 @@ def _folders(parent: Path, *, hidden: bool = False) -> list[Path]:
 @contextmanager
 def _staging(model: Path) -> Iterator[Path]:
     """A locked folder to write into; removed unless it was renamed away."""
+    aside, descriptor = _new_staging(model)
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _new_staging(model: Path) -> tuple[Path, int]:
+    """A new folder and the descriptor that holds its lock.
+
+    Until it is locked, a cleaner may take it for a leftover and remove it; then another is made.
+    """
     while True:
         aside = model / f"{_STAGING}{uuid.uuid4().hex}"
         aside.mkdir()
-        descriptor = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # A cleaner may have taken the folder for a leftover before it was locked.
-            if not aside.exists():
-                continue
-            yield aside
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-            os.close(descriptor)
-        return
+            descriptor = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if aside.exists():
+            return aside, descriptor
+        os.close(descriptor)
 
 
 def _remove_if_abandoned(folder: Path) -> bool:

@@ -11,13 +11,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import orjson
 
 from model_store import fields as read
-from model_store.names import is_file_name, is_version, require_model
+from model_store.names import is_file_name, is_model, is_version
 from nimbusguard.contract.errors import ArtifactCorrupted, InvalidRequest
 from nimbusguard.contract.fingerprint import fingerprint_of
 
@@ -26,6 +26,12 @@ TORCHSCRIPT_FILE: Final = "model.pt"
 ONNX_FILE: Final = "model.onnx"
 MODEL_FILES: Final[tuple[str, ...]] = (TORCHSCRIPT_FILE, ONNX_FILE)
 """The files that every version holds beside its metadata."""
+_KEYS: Final = frozenset(
+    {"name", "version", "created", "fingerprint", "features", "actions", "network", "files"}
+    | {"training", "evaluation"}
+)
+_NETWORK_KEYS: Final = frozenset({"layers", "weights"})
+_FILE_KEYS: Final = frozenset({"sha256", "size"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,8 @@ class FileRecord:
     """64 hexadecimal digits."""
     size: int
     """Bytes."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys, kept as they came."""
 
     @classmethod
     def of(cls, content: bytes) -> Self:
@@ -77,6 +85,8 @@ class Draft:
     """Further keys of the document, kept as they came."""
 
     def __post_init__(self) -> None:
+        if not is_model(self.name):
+            read.refuse("name", "lower-case letters, digits and inner hyphens", self.name)
         _require_tables(self.features, self.actions)
         _require_layers(self.network.layers, len(self.features), len(self.actions))
         read.text(self.training, "algorithm", "training.algorithm")
@@ -86,8 +96,10 @@ class Draft:
             read.refuse("evaluation.gate", "an object", gate)
         if not isinstance(gate.get("passed"), bool | None):
             read.refuse("evaluation.gate.passed", "true, false or null", gate["passed"])
-        for key in ("features", "actions", "training", "evaluation", "extra"):
+        for key in ("features", "actions", "training", "evaluation"):
             read.require_json(getattr(self, key), key)
+        read.require_further(self.network.extra, _NETWORK_KEYS, "network")
+        read.require_further(self.extra, _KEYS, "extra")
 
     @property
     def fingerprint(self) -> str:
@@ -139,7 +151,7 @@ class Metadata(Draft):
     version: str
     """A positive integer as text."""
     created: datetime
-    """When it was published, in UTC."""
+    """When it was published, with its zone; written in UTC."""
     files: Mapping[str, FileRecord]
     """Every file of the version but `metadata.json` itself."""
 
@@ -150,9 +162,10 @@ class Metadata(Draft):
             read.refuse("version", "a positive integer as text", self.version)
         if self.created.tzinfo is None:
             read.refuse("created", "a time with its zone", self.created)
-        for name in self.files:
+        for name, record in self.files.items():
             if not is_file_name(name) or name == METADATA_FILE:
                 read.refuse("files", "plain file names other than metadata.json", name)
+            read.require_further(record.extra, _FILE_KEYS, f"files.{name}")
         for name in MODEL_FILES:
             if name not in self.files:
                 read.refuse(f"files.{name}", "a record", None)
@@ -185,7 +198,7 @@ class Metadata(Draft):
         return {
             "name": self.name,
             "version": self.version,
-            "created": self.created.isoformat().replace("+00:00", "Z"),
+            "created": self.created.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "fingerprint": self.fingerprint,
             "features": [dict(row) for row in self.features],
             "actions": [dict(row) for row in self.actions],
@@ -195,7 +208,7 @@ class Metadata(Draft):
                 **self.network.extra,
             },
             "files": {
-                name: {"sha256": record.sha256, "size": record.size}
+                name: {"sha256": record.sha256, "size": record.size, **record.extra}
                 for name, record in self.files.items()
             },
             "training": dict(self.training),
@@ -224,33 +237,20 @@ def parse_document(content: bytes) -> Mapping[str, Any]:
     return document
 
 
-_KNOWN: Final = frozenset(
-    {
-        *("name", "version", "created", "fingerprint", "features", "actions", "network", "files"),
-        *("training", "evaluation"),
-    }
-)
-
-
 def _draft_fields(document: Mapping[str, Any]) -> dict[str, Any]:
     network = read.mapping(document, "network", "network")
-    try:
-        name = require_model(read.text(document, "name", "name"))
-    except InvalidRequest as error:
-        message = f"{METADATA_FILE}: name: {error}"
-        raise ArtifactCorrupted(message) from error
     return {
-        "name": name,
+        "name": read.text(document, "name", "name"),
         "features": read.rows(document, "features", "features"),
         "actions": read.rows(document, "actions", "actions"),
         "network": Network(
-            layers=tuple(read.member(network, "layers", "network.layers")),
+            layers=read.widths(network, "layers", "network.layers"),
             weights=read.text(network, "weights", "network.weights"),
-            extra={key: network[key] for key in network if key not in ("layers", "weights")},
+            extra={key: network[key] for key in network if key not in _NETWORK_KEYS},
         ),
         "training": read.mapping(document, "training", "training"),
         "evaluation": read.mapping(document, "evaluation", "evaluation"),
-        "extra": {key: document[key] for key in document if key not in _KNOWN},
+        "extra": {key: document[key] for key in document if key not in _KEYS},
     }
 
 
@@ -260,6 +260,7 @@ def _file_record(record: object, where: str) -> FileRecord:
     return FileRecord(
         sha256=read.digest(record, "sha256", f"{where}.sha256"),
         size=read.integer(record, "size", f"{where}.size", minimum=0),
+        extra={key: record[key] for key in record if key not in _FILE_KEYS},
     )
 
 
@@ -279,8 +280,7 @@ def _require_tables(
             read.refuse(f"actions[{index}].change", "an integer", row.get("change"))
 
 
-def _require_layers(layers: tuple[object, ...], inputs: int, outputs: int) -> None:
-    whole = all(isinstance(width, int) and not isinstance(width, bool) for width in layers)
-    if not whole or len(layers) < 2 or (layers[0], layers[-1]) != (inputs, outputs):
-        expected = f"integers from {inputs} (features) to {outputs} (actions)"
+def _require_layers(layers: tuple[int, ...], inputs: int, outputs: int) -> None:
+    if len(layers) < 2 or (layers[0], layers[-1]) != (inputs, outputs):
+        expected = f"widths from {inputs} (features) to {outputs} (actions)"
         read.refuse("network.layers", expected, list(layers))

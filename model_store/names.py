@@ -29,13 +29,18 @@ def is_file_name(text: str) -> bool:
     return _FILE.fullmatch(text) is not None
 
 
+def is_model(text: str) -> bool:
+    """Whether `text` is a DNS-1123 label."""
+    return _MODEL.fullmatch(text) is not None
+
+
 def require_model(name: str) -> str:
     """The name itself, if it is a DNS-1123 label.
 
     Raises:
         InvalidRequest: It is not.
     """
-    if _MODEL.fullmatch(name) is None:
+    if not is_model(name):
         message = f"model name: expected lower-case letters, digits and inner hyphens, got {name!r}"
         raise InvalidRequest(message)
     return name

@@ -6,6 +6,7 @@ published. The store never runs a network: whoever publishes passes the check th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,7 @@ from model_store.names import (
     require_model,
     require_version,
 )
+from model_store.objects import ObjectFolder
 from model_store.verify import VerifiedVersion, require_content
 from nimbusguard.contract.errors import (
     ArtifactCorrupted,
@@ -34,6 +36,7 @@ from nimbusguard.contract.errors import (
     VersionNotFound,
 )
 
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ATTEMPTS: Final = 100
 """Tries against other publishers or promoters before giving up; each failed one means that another
 succeeded."""
@@ -183,6 +186,8 @@ class ModelStore:
             ArtifactCorrupted: A model file is missing, or what `check` says.
             NonFiniteOutput: What `check` says.
         """
+        if version is not None:
+            require_version(version)
         draft = _gated(candidate.draft, force_reason)
         for file in MODEL_FILES:
             if file not in candidate.files:
@@ -193,7 +198,7 @@ class ModelStore:
         records = {file: FileRecord.of(content) for file, content in candidate.files.items()}
         for _ in range(_ATTEMPTS):
             number = version or str(self._backend.next_version(draft.name))
-            metadata = draft.published(require_version(number), now, records)
+            metadata = draft.published(number, now, records)
             try:
                 self._backend.create(draft.name, number, candidate.files, metadata.to_bytes())
             except FileExistsError as error:
@@ -269,20 +274,35 @@ class ModelStore:
 
 
 def open_store(location: str | Path) -> ModelStore:
-    """The store at a path, a `file://` or an `s3://` address.
+    """The store at a path, a `file:///` or an `s3://` address.
 
     Raises:
-        InvalidRequest: Another scheme, or no bucket.
+        InvalidRequest: Another scheme, no bucket, or S3 without the extra that speaks it.
     """
     if isinstance(location, Path):
         return ModelStore(LocalFolder(location))
     parts = urlsplit(location)
+    if location and "://" not in location:
+        return ModelStore(LocalFolder(Path(location)))
     if parts.scheme == "file" and not parts.netloc:
         return ModelStore(LocalFolder(Path(parts.path)))
-    if "://" not in location and location:
-        return ModelStore(LocalFolder(Path(location)))
+    if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc):
+        return ModelStore(_object_folder(parts.netloc, parts.path))
     message = f"store: expected a path, file:///… or s3://bucket/…, got {location!r}"
     raise InvalidRequest(message)
+
+
+def _object_folder(bucket: str, path: str) -> ObjectFolder:
+    prefix = [part for part in path.split("/") if part]
+    if any(part in (".", "..") for part in prefix):
+        message = f"store: expected a plain prefix, got {path!r}"
+        raise InvalidRequest(message)
+    try:
+        from model_store.s3 import S3Objects
+    except ModuleNotFoundError as error:
+        message = f"store: s3:// needs {error.name}; install nimbusguard[s3]"
+        raise InvalidRequest(message) from error
+    return ObjectFolder(S3Objects(bucket, "/".join(prefix)))
 
 
 def _gated(draft: Draft, force_reason: str | None) -> Draft:

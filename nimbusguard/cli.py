@@ -12,6 +12,11 @@ from nimbusguard.contract.errors import NimbusGuardError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("nimbusguard.commands.serve", "start transformer and predictor on this machine"),
+    "models": ("nimbusguard.commands.models", "versions of the network: list, publish, promote"),
+    "experience": (
+        "nimbusguard.commands.experience",
+        "count, export or prune what the operator recorded",
+    ),
     "schema": ("nimbusguard.commands.schema", "show the feature table and the fingerprint"),
 }
 """Command name to the module that holds it and its line of help."""

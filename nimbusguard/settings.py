@@ -26,7 +26,7 @@ class Settings:
     kserve_endpoint: str = DEFAULT_ENDPOINT
     fallback_to_local: bool = True
     model_validation_interval: float = 300.0
-    prometheus_endpoint: str = "http://prometheus.monitoring.svc.cluster.local:9090"
+    prometheus_endpoint: str | None = None
     dqn_state_dim: int = STATE_DIM
     dqn_action_dim: int = ACTION_DIM
     training_epochs: int = 100
@@ -87,7 +87,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
 def example() -> str:
     """The text of `.env.example`: every key with its meaning and its default."""
     defaults = Settings()
-    readers = dict.fromkeys(key.reader for key in KEYS)
+    readers = sorted(dict.fromkeys(key.reader for key in KEYS), key=lambda name: name is None)
     blocks = [
         "# Every setting with its default. Copy to .env and change what differs.",
     ]
@@ -164,6 +164,8 @@ def _require_order(low: tuple[str, float], high: tuple[str, float]) -> None:
 
 
 def _spell(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -200,7 +202,12 @@ KEYS: Final[tuple[Key, ...]] = (
         None,
         "Seconds between two checks of the served model against the expected one.",
     ),
-    Key("PROMETHEUS_ENDPOINT", _web_address, None, "Where metrics are looked up."),
+    Key(
+        "PROMETHEUS_ENDPOINT",
+        _web_address,
+        "transformer",
+        "Where metrics are looked up; empty looks none up.",
+    ),
     Key("TRAINING_EPOCHS", _whole, None, "Epochs of a training run."),
     Key("DATA_COLLECTION_HOURS", _positive, None, "Hours of experience that a training run reads."),
     Key("KATIB_MAX_TRIAL_COUNT", _whole, None, "Trials of a hyperparameter search."),

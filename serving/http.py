@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
@@ -28,7 +28,7 @@ _MAX_PIPELINED: Final = 16
 """Requests of one connection that may wait for their turn before reading pauses."""
 _MAX_DISCARDED_BYTES: Final = 64 * 1024 * 1024
 """A refused body is read and thrown away, to keep the connection, up to this size."""
-_MAX_REQUEST_ID: Final = 128
+MAX_REQUEST_ID: Final = 128
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -42,14 +42,30 @@ class Shared(Protocol):
     date: bytes
     connections: set[HttpConnection]
 
-    def next_request_id(self) -> bytes:
-        """An id for a request that came without one."""
+    next_request_id: Callable[[], bytes]
+    """An id for a request that came without one."""
+    handle: Callable[[HttpRequest], None]
+    """Answers a request, now or later, exactly once. Must not raise."""
+    observe: Callable[[HttpRequest, int], None]
+    """Counts an answer."""
 
-    def handle(self, request: HttpRequest) -> None:
-        """Answer a request, now or later, exactly once. Must not raise."""
 
-    def observe(self, request: HttpRequest, status: int) -> None:
-        """Count an answer."""
+class Answerer(Protocol):
+    """Where the answer to a request goes."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def answer(
+        self,
+        request: HttpRequest,
+        status: int,
+        body: bytes,
+        content_type: bytes,
+        headers: Mapping[bytes, bytes],
+    ) -> None:
+        """Send it."""
 
 
 class HttpRequest:
@@ -68,7 +84,7 @@ class HttpRequest:
         "started",
     )
 
-    def __init__(self, connection: HttpConnection, method: bytes, url: bytes) -> None:
+    def __init__(self, connection: Answerer, method: bytes, url: bytes) -> None:
         self._connection = connection
         self._url = url
         self.method = method
@@ -117,6 +133,8 @@ class HttpConnection(asyncio.Protocol):
         self._active: HttpRequest | None = None
         self._pending: deque[HttpRequest] = deque()
         self._is_paused = False
+        self._is_blocked = False
+        self._is_starting = False
         self._has_eof = False
         self.last_active = time.perf_counter()
         # The request that is being read.
@@ -127,6 +145,7 @@ class HttpConnection(asyncio.Protocol):
         self._body_bytes = 0
         self._is_refused = False
         self._in_message = False
+        self._began = 0.0
 
     @property
     def is_closed(self) -> bool:
@@ -138,10 +157,9 @@ class HttpConnection(asyncio.Protocol):
         """Whether no request is being read, waits or is being answered."""
         return self._active is None and not self._pending and not self._in_message
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether a request has begun to arrive and is not complete."""
-        return self._in_message and self._active is None
+    def receiving_s(self, now: float) -> float:
+        """Seconds since the request began that is still arriving; 0 without one, or if we wait."""
+        return now - self._began if self._in_message and not self._is_paused else 0.0
 
     def close(self) -> None:
         """Close once what was written has been sent."""
@@ -166,6 +184,17 @@ class HttpConnection(asyncio.Protocol):
         self._has_eof = True
         return self._active is not None
 
+    def pause_writing(self) -> None:
+        """The caller does not read its answers: take no more requests from it until it does."""
+        self._is_blocked = True
+        self._pause_reading()
+
+    def resume_writing(self) -> None:
+        """The caller reads again."""
+        self._is_blocked = False
+        self._start_pending()
+        self._resume_reading()
+
     def data_received(self, data: bytes) -> None:
         """Parse; complete requests start from here."""
         self.last_active = time.perf_counter()
@@ -181,6 +210,7 @@ class HttpConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._in_message = True
+        self._began = self.last_active
         self._url = b""
         self._headers = {}
         self._head_bytes = 0
@@ -295,20 +325,19 @@ class HttpConnection(asyncio.Protocol):
         request.headers = self._headers
         request.keep_alive = self._parser.should_keep_alive()
         given = self._headers.get(b"x-request-id")
-        request.request_id = given[:_MAX_REQUEST_ID] if given else self._shared.next_request_id()
+        request.request_id = given[:MAX_REQUEST_ID] if given else self._shared.next_request_id()
         return request
 
     # Answering
 
     def _enqueue(self, request: HttpRequest) -> None:
-        if self._active is None:
+        if self._active is None and not self._is_blocked:
             self._active = request
             self._shared.handle(request)
             return
         self._pending.append(request)
-        if len(self._pending) >= _MAX_PIPELINED and not self._is_paused and self._transport:
-            self._is_paused = True
-            self._transport.pause_reading()
+        if len(self._pending) >= _MAX_PIPELINED:
+            self._pause_reading()
 
     def answer(
         self,
@@ -344,11 +373,29 @@ class HttpConnection(asyncio.Protocol):
         if closes:
             transport.close()
         elif self._pending:
-            self._start_next()
+            self._start_pending()
 
-    def _start_next(self) -> None:
-        self._active = self._pending.popleft()
-        if self._is_paused and self._transport:
+    def _start_pending(self) -> None:
+        """Begin with what waits; a loop, since answers given at once would recurse."""
+        if self._is_starting:
+            return
+        self._is_starting = True
+        while self._pending and self._active is None and not self._is_blocked:
+            self._active = self._pending.popleft()
+            self._resume_reading()
+            self._shared.handle(self._active)
+        self._is_starting = False
+
+    def _pause_reading(self) -> None:
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        """Read on, unless what was read already waits, or the caller does not read either."""
+        if not self._is_paused or self._is_blocked or len(self._pending) >= _MAX_PIPELINED:
+            return
+        if self._transport is not None and not self._transport.is_closing():
             self._is_paused = False
+            self._began = time.perf_counter()  # the wait was ours
             self._transport.resume_reading()
-        self._shared.handle(self._active)

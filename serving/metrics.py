@@ -103,6 +103,11 @@ class ServingMetrics(Collector):
         """A forward pass gave NaN or infinity."""
         self._non_finite += 1
 
+    @property
+    def requests(self) -> dict[tuple[str, str], int]:
+        """Answers so far, by route and status."""
+        return dict(self._requests)
+
     def collect(self) -> Iterator[Metric]:
         """All metrics, as prometheus_client wants them."""
         base = ["component", "model_name"]

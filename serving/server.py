@@ -10,6 +10,7 @@ requests are under way. `docs/decisions/0002-own-fronts.md` has the measurements
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -115,6 +116,10 @@ class Server(ModelServer):
             "listening",
             extra={"host": settings.host, "http_port": http_port, "grpc_port": grpc_port},
         )
+        # Modules and the model stay for good. Left to the collector, they were walked again and again:
+        # half the CPU time of a request of 1,000 named rows (9.1 ms before, 4.1 ms after).
+        gc.collect()
+        gc.freeze()
         await self._stopping.wait()
         await asyncio.gather(http.drain(settings.grace_s), grpc.drain(settings.grace_s))
         await self._on_stop()

@@ -20,7 +20,15 @@ PREFIX: Final = "NIMBUSGUARD_"
 _SERVICE_LINK: Final = re.compile(
     r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$"
 )
-_READ_ELSEWHERE: Final = frozenset({"NIMBUSGUARD_TRACES", "NIMBUSGUARD_STORE"})
+_READ_ELSEWHERE: Final = frozenset(
+    {
+        "NIMBUSGUARD_RAY_CPUS_PER_REPLICA",
+        "NIMBUSGUARD_RAY_MAX_REPLICAS",
+        "NIMBUSGUARD_RAY_MIN_REPLICAS",
+        "NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS",
+        "NIMBUSGUARD_TRACES",
+    }
+)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 T = TypeVar("T")
@@ -51,7 +59,7 @@ class ServerSettings:
     """`NIMBUSGUARD_KEEP_ALIVE_S`. Idle connections are closed after this; above the 60 s of common
     proxies, so that they close first."""
     receive_timeout_s: float = 30.0
-    """`NIMBUSGUARD_RECEIVE_TIMEOUT_S`. A request that began and stays silent for this is cut."""
+    """`NIMBUSGUARD_RECEIVE_TIMEOUT_S`. A request that takes longer to arrive is cut off."""
     grace_s: float = 30.0
     """`NIMBUSGUARD_GRACE_S`. The longest drain after SIGTERM; the SDK's default."""
     drain_idle_s: float = 0.5

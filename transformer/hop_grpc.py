@@ -52,8 +52,8 @@ class GrpcPredictorClient:
     def __init__(self, host: str, port: int, model_name: str) -> None:
         self._target = f"{host}:{port}"
         self._model_name = model_name
-        self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
-        self._stub = pb_grpc.GRPCInferenceServiceStub(self._channel)
+        self._channel: Any = None
+        self._stub: Any = None
 
     async def infer(
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
@@ -63,6 +63,10 @@ class GrpcPredictorClient:
         request.inputs.add(name="state", datatype="FP32", shape=state.shape)
         request.raw_input_contents.append(state.tobytes())
         timeout_s = max(deadline_at - time.perf_counter(), 0.0)
+        if self._stub is None:
+            # Not in `__init__`: a channel belongs to the event loop that runs when it is made.
+            self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+            self._stub = pb_grpc.GRPCInferenceServiceStub(self._channel)
         try:
             answer = await self._stub.ModelInfer(
                 request, timeout=timeout_s, metadata=_metadata(traces)
@@ -73,7 +77,8 @@ class GrpcPredictorClient:
 
     async def close(self) -> None:
         """Close the channel."""
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()
 
     def _decode(self, answer: Any, rows: int) -> HopAnswer:
         try:

@@ -1,0 +1,92 @@
+"""What is measured, as data: each workload and the systems that take turns at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from bench.payloads import Form
+from bench.systems import OURS, REFERENCES, Side, System
+
+LOADS: Final = (1, 16, 64)
+CURVE_LOADS: Final = (1, 4, 16, 64, 128)
+"""The loads of the plot."""
+BATCHES: Final = (100, 1000)
+BODIES: Final = {1: 64, 100: 8, 1000: 4}
+"""Different bodies that are sent in turn, by rows in a body."""
+
+_PAIRS: Final = (*REFERENCES, OURS)
+_FASTER: Final = (System.REFERENCE_GRPC, OURS)
+"""The faster reference and ours; a V2 request through the slower one tells nothing new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One kind of request under one load."""
+
+    side: Side
+    form: Form
+    rows: int
+    connections: int
+
+    @property
+    def title(self) -> str:
+        """One line for tables and messages."""
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        return f"{self.side.value}, {self.form.value}, {rows}, {self.connections} connections"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A workload and the systems that are measured one after another under it."""
+
+    workload: Workload
+    systems: tuple[System, ...]
+
+
+def _turns(
+    side: Side, forms: Iterable[Form], rows: int, loads: Iterable[int], systems: tuple[System, ...]
+) -> list[Turn]:
+    return [
+        Turn(
+            workload=Workload(side=side, form=form, rows=rows, connections=connections),
+            systems=systems,
+        )
+        for form in forms
+        for connections in loads
+    ]
+
+
+def full_plan() -> tuple[Turn, ...]:
+    """Everything that `make bench` measures in one round."""
+    single = (*_PAIRS, System.OURS_GRPC, System.CONST)
+    plan = _turns(Side.PAIR, [Form.NAMED], 1, CURVE_LOADS, single)
+    plan += _turns(Side.PAIR, [Form.ARRAYS], 1, LOADS, _PAIRS)
+    plan += _turns(Side.PAIR, [Form.V2_BINARY], 1, LOADS, _FASTER)
+    plan += _turns(Side.PAIR, [Form.V2_JSON], 1, (64,), _FASTER)
+    for rows in BATCHES:
+        plan += _turns(Side.PAIR, [Form.NAMED, Form.ARRAYS], rows, LOADS, _PAIRS)
+        plan += _turns(Side.PAIR, [Form.V2_BINARY], rows, LOADS, _FASTER)
+    plan += _turns(Side.PREDICTOR, [Form.ARRAYS], 1, LOADS, (*_FASTER, System.FORWARD))
+    plan += _turns(Side.PREDICTOR, [Form.V2_BINARY], 1, LOADS, _FASTER)
+    plan += _turns(Side.PREDICTOR, [Form.V2_JSON], 1, (64,), _FASTER)
+    for rows in BATCHES:
+        plan += _turns(Side.PREDICTOR, [Form.ARRAYS, Form.V2_BINARY], rows, LOADS, _FASTER)
+    return tuple(plan)
+
+
+def quick_plan() -> tuple[Turn, ...]:
+    """The workloads that the targets speak of, and no others."""
+    single = (*_PAIRS, System.CONST)
+    plan = _turns(Side.PAIR, [Form.NAMED], 1, (1, 64), single)
+    plan += _turns(Side.PAIR, [Form.NAMED], 1000, (16,), (OURS,))
+    plan += _turns(Side.PREDICTOR, [Form.ARRAYS], 1, (64,), (*_FASTER, System.FORWARD))
+    plan += _turns(Side.PREDICTOR, [Form.V2_BINARY], 1000, (16,), (OURS,))
+    return tuple(plan)
+
+
+def systems_of(plan: Iterable[Turn]) -> tuple[System, ...]:
+    """The systems that a plan needs, in the order of `System`."""
+    needed = {system for turn in plan for system in turn.systems}
+    return tuple(system for system in System if system in needed)

@@ -1,0 +1,263 @@
+"""`bench/results.md`: the tables, written from the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench.machine import Provenance
+from bench.plan import Workload
+from bench.records import Cell, Document, Measurement, Overload, Poison, Soak, Stage, Table, ratio
+from bench.systems import REFERENCES, Side, System
+from bench.targets import Verdict, judge, p50, p99, rate
+
+_SECTIONS = {
+    "table": "Side by side",
+    "overload": "Overload",
+    "poison": "Poison",
+    "soak": "Soak",
+    "memory": "Memory",
+}
+
+
+def render(document: Document, origins: Mapping[str, Provenance], *, plot: str | None) -> str:
+    """The whole page.
+
+    Args:
+        document: What was measured.
+        origins: How each section was measured, by its name.
+        plot: File name of the plot, relative to the page; None leaves it out.
+    """
+    parts = [
+        "# Benchmark results",
+        "Written by `make bench`; do not edit. What is compared, and how to read it, stands in"
+        " [docs/performance.md](../docs/performance.md).",
+        "## What must hold",
+        targets_table(judge(document)),
+        "## How it was measured",
+        provenance_table(origins),
+    ]
+    if document.table is not None:
+        parts += table_parts(document.table, plot)
+    if document.overload is not None:
+        parts += ["## Overload: twice the capacity", overload_table(document.overload)]
+    if document.poison is not None:
+        parts += ["## Poison: one client in four sends ten features", poison_table(document.poison)]
+    if document.soak is not None:
+        parts += ["## Soak", soak_table(document.soak)]
+    if document.memory is not None:
+        parts += ["## Memory by load", memory_table(document.memory)]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; the first column is text, the others are right-aligned."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float) -> str:
+    """Three significant digits; thousands are separated."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def targets_table(verdicts: Sequence[Verdict]) -> str:
+    """Every target beside its measurement."""
+    words = {True: "pass", False: "**fail**", None: "not measured"}
+    rows = []
+    for verdict in verdicts:
+        target = verdict.target
+        relation = "≥" if target.at_least else "≤"
+        value = "" if verdict.value is None else f"{number(verdict.value)} {target.unit}"
+        limit = f"{relation} {number(target.limit)} {target.unit}"
+        rows.append([target.text, value, limit, words[verdict.holds]])
+    return markdown(["", "measured", "target", ""], rows)
+
+
+def provenance_table(origins: Mapping[str, Provenance]) -> str:
+    """Date, commit, command and machine of each section."""
+    header = ["section", "date", "commit", "command", "machine", "load before", "versions"]
+    rows = []
+    for name, origin in origins.items():
+        machine = (
+            f"{origin.cores} cores, {origin.cpu}, {origin.memory_gib:.0f} GiB, {origin.kernel}"
+        )
+        versions = ", ".join(f"{package} {version}" for package, version in origin.versions.items())
+        command = f"`{origin.command}`"
+        load = f"{origin.load_average:.1f}"
+        title = _SECTIONS.get(name, name)
+        rows.append([title, origin.date, origin.commit, command, machine, load, versions])
+    return markdown(header, rows)
+
+
+def table_parts(table: Table, plot: str | None) -> list[str]:
+    """The comparison: one table for single rows, one for batches, for each side."""
+    parts = ["## Side by side", _reading(table)]
+    if plot is not None:
+        parts.append(f"![Latency over load: ours against the reference]({plot})")
+    for side in Side:
+        for title, rows in (("single rows", {1}), ("batches", {100, 1000})):
+            cells = [
+                cell
+                for cell in table.cells
+                if cell.workload.side is side and cell.workload.rows in rows
+            ]
+            if cells:
+                parts += [f"### {side.value.capitalize()}, {title}", cells_table(table, cells)]
+    return [*parts, "### Start-up and memory", processes_table(table)]
+
+
+def _reading(table: Table) -> str:
+    cells = table.cells
+    others = sorted(round_.other_cores for cell in cells for round_ in cell.rounds)
+    busiest = max(cell.median(_generator) for cell in cells)
+    rounds = len(cells[0].rounds) if cells else 0
+    middle = others[len(others) // 2] if others else 0.0
+    return (
+        f"Medians of {rounds} rounds. In a round the systems of one workload are measured one after"
+        " another, and the ratios of the first table are formed within a round. `over reference` is"
+        " requests/s over the reference with a REST hop and over that with a gRPC hop. `server` is"
+        " the share of one core that the busiest process of the system used, and `wrk` that of the"
+        f" load generator, which has one thread; its largest median is {number(busiest)}. Where"
+        " `server` is the larger one, the limit is the server's. Everything else on the machine"
+        f" used {number(middle)} cores (median over all measurements)."
+    )
+
+
+def _generator(measurement: Measurement) -> float:
+    return measurement.generator_cores
+
+
+def _server(measurement: Measurement) -> float:
+    return measurement.server_cores
+
+
+def _cpu(measurement: Measurement) -> float:
+    return measurement.cpu_us
+
+
+def cells_table(table: Table, cells: Sequence[Cell]) -> str:
+    """One line for each system under each workload."""
+    header = ["form, rows, connections", "system", "requests/s", "rows/s", "p50 ms", "p99 ms"]
+    header += ["errors", "CPU µs/request", "server", "wrk", "over reference"]
+    rows = []
+    previous: Workload | None = None
+    for cell in cells:
+        workload = cell.workload
+        label = f"{workload.form.value}, {workload.rows:,}, {workload.connections}"
+        rows.append(
+            [
+                label if workload != previous else "",
+                cell.system.value,
+                number(cell.median(rate)),
+                number(cell.median(rate) * workload.rows),
+                number(cell.median(p50)),
+                number(cell.median(p99)),
+                str(cell.errors),
+                number(cell.median(_cpu)),
+                f"{cell.median(_server):.2f}",
+                f"{cell.median(_generator):.2f}",
+                _over_reference(table, cell),
+            ]
+        )
+        previous = workload
+    return markdown(header, rows)
+
+
+def _over_reference(table: Table, cell: Cell) -> str:
+    ratios = [
+        number(ratio(cell, other, rate)) if other is not None and other.median(rate) else "-"
+        for other in (table.find(cell.workload, reference) for reference in REFERENCES)
+    ]
+    ours = cell.system in {System.OURS_REST, System.OURS_GRPC}
+    return " / ".join(ratios) if ours else ""
+
+
+def processes_table(table: Table) -> str:
+    """Start-up and memory of each process."""
+    header = ["system", "process", "ready s (median)", "resident MiB after the run", "peak MiB"]
+    rows = []
+    for record in table.processes:
+        ready = sorted(record.ready_s)[len(record.ready_s) // 2]
+        memory = [number(record.resident_mib), number(record.peak_mib)]
+        rows.append([record.system.value, record.name, f"{ready:.2f}", *memory])
+    return markdown(header, rows)
+
+
+def overload_table(overload: Overload) -> str:
+    """What became of the requests of an overload."""
+    rows = [
+        ["capacity (fastest closed loop), requests/s", number(overload.capacity)],
+        [f"offered for {overload.seconds:.0f} s, requests/s", number(overload.offered)],
+        ["accepted, requests/s", number(overload.accepted)],
+        ["refused with 503, share of all", f"{overload.refused_share:.1%}"],
+        ["neither 200 nor 503, requests", str(overload.failed)],
+        ["p99 before the overload, ms", number(overload.normal_p99_ms)],
+        ["p50 of accepted requests, ms", number(overload.p50_ms)],
+        ["p99 of accepted requests, ms", number(overload.p99_ms)],
+        ["p99 in the first sixth, ms", number(overload.first_p99_ms)],
+        ["p99 in the last sixth, ms", number(overload.last_p99_ms)],
+        ["p99 of the answers 503, ms", number(overload.refused_p99_ms)],
+        ["back to normal after, s", f"{overload.recovery_s:.1f}"],
+        ["CPU of the busier of two generators, cores", f"{overload.generator_cores:.2f}"],
+    ]
+    return markdown(["", ""], rows)
+
+
+def poison_table(poison: Poison) -> str:
+    """What three good clients saw."""
+    rows = [
+        ["requests/s of each client", number(poison.rate)],
+        ["answers to the three good clients", f"{poison.answers:,}"],
+        ["wrong, refused or missing", str(poison.wrong)],
+        ["poisonous requests refused with 400", f"{poison.refusals:,}"],
+        ["poisonous requests with another answer", str(poison.not_refused)],
+        ["p99 with four good clients, ms", _list(poison.clean_p99_ms)],
+        ["p99 beside the poisonous one, ms", _list(poison.poisoned_p99_ms)],
+        ["ratio, median of the rounds", number(poison.p99_ratio)],
+    ]
+    return markdown(["", ""], rows)
+
+
+def _list(values: Iterable[float]) -> str:
+    return ", ".join(number(value) for value in values)
+
+
+def soak_table(soak: Soak) -> str:
+    """Memory at up to ten points of a soak."""
+    every = max(len(soak.checkpoints) // 10, 1)
+    points = list(soak.checkpoints[::every])
+    if points[-1] != soak.checkpoints[-1]:
+        points.append(soak.checkpoints[-1])
+    rows = [
+        [f"{point.requests:,}", f"{point.transformer_mib:.1f}", f"{point.predictor_mib:.1f}"]
+        for point in points
+    ]
+    table = markdown(["requests", "transformer MiB", "predictor MiB"], rows)
+    return (
+        f"{soak.requests:,} requests, {soak.errors} errors, {number(soak.rate)} a second.\n\n"
+        + table
+    )
+
+
+def memory_table(stages: Sequence[Stage]) -> str:
+    """Memory after each kind of load."""
+    rows = [
+        [
+            stage.system,
+            stage.process,
+            stage.after,
+            number(stage.resident_mib),
+            number(stage.peak_mib),
+        ]
+        for stage in stages
+    ]
+    return markdown(["system", "process", "after", "resident MiB", "peak MiB"], rows)
+
+
+def systems_in(table: Table) -> tuple[System, ...]:
+    """The systems that a table has cells of."""
+    return tuple(system for system in System if any(cell.system is system for cell in table.cells))

@@ -1,0 +1,291 @@
+"""Verdicts and pages from records, without measuring anything."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from bench.machine import Provenance, cpu_model, memory_gib
+from bench.payloads import Form
+from bench.plan import Workload, full_plan, quick_plan, systems_of
+from bench.plot import curve, draw
+from bench.records import (
+    Cell,
+    Checkpoint,
+    Document,
+    Measurement,
+    Overload,
+    Poison,
+    ProcessRecord,
+    Soak,
+    Stage,
+    Table,
+    ratio,
+)
+from bench.report import markdown, number, render
+from bench.systems import OURS, REFERENCES, Side, System, launch
+from bench.targets import TARGETS, judge, rate
+
+ORIGIN = Provenance(
+    date="2026-11-23",
+    command="python -m bench all",
+    commit="0123456789",
+    cores=4,
+    cpu="A CPU",
+    memory_gib=24.0,
+    kernel="6.1",
+    load_average=0.2,
+    versions={"python": "3.11.7"},
+)
+PAIR_64 = Workload(side=Side.PAIR, form=Form.NAMED, rows=1, connections=64)
+
+
+def measured(rate_per_s: float, *, p50_ms: float = 1.0, errors: int = 0) -> Measurement:
+    return Measurement(
+        rate=rate_per_s,
+        p50_ms=p50_ms,
+        p99_ms=2 * p50_ms,
+        errors=errors,
+        cpu_us=100.0,
+        server_cores=1.0,
+        generator_cores=0.3,
+        other_cores=0.1,
+    )
+
+
+def cell(system: System, *rates: float, workload: Workload = PAIR_64) -> Cell:
+    return Cell(workload=workload, system=system, rounds=tuple(measured(each) for each in rates))
+
+
+def whole_document() -> Document:
+    """Every cell of the full plan at the same speed, and one value in every other section."""
+    cells = tuple(
+        cell(system, 1000.0, 1100.0, workload=turn.workload)
+        for turn in full_plan()
+        for system in turn.systems
+    )
+    processes = tuple(
+        ProcessRecord(
+            system=OURS,
+            name=name,
+            ready_s=(1.5, 1.6),
+            resident_mib=99.0,
+            peak_mib=120.0,
+        )
+        for name in ("predictor", "transformer")
+    )
+    points = tuple(
+        Checkpoint(requests=n * 100_000, transformer_mib=90.0 + n / 100, predictor_mib=250.0)
+        for n in range(1, 22)
+    )
+    return Document(
+        table=Table(cells=cells, processes=processes),
+        overload=Overload(
+            capacity=10_000.0,
+            offered=20_000.0,
+            seconds=60.0,
+            accepted=9_000.0,
+            refused_share=0.55,
+            failed=0,
+            normal_p99_ms=3.0,
+            p50_ms=30.0,
+            p99_ms=60.0,
+            first_p99_ms=60.0,
+            last_p99_ms=61.0,
+            refused_p99_ms=10.0,
+            recovery_s=0.1,
+            generator_cores=0.7,
+        ),
+        poison=Poison(
+            rate=1500.0,
+            answers=1000,
+            wrong=0,
+            refusals=400,
+            not_refused=0,
+            clean_p99_ms=(10.0, 11.0),
+            poisoned_p99_ms=(10.0, 10.0),
+        ),
+        soak=Soak(requests=2_100_000, errors=0, rate=11_000.0, checkpoints=points),
+        memory=(
+            Stage(system="ours", process="predictor", after="ready", resident_mib=9, peak_mib=10),
+        ),
+    )
+
+
+def test_a_ratio_is_formed_within_each_round() -> None:
+    """A machine that slows down for everybody between rounds changes no ratio."""
+    ours = cell(OURS, 1000.0, 500.0, 2000.0)
+    reference = cell(System.REFERENCE_GRPC, 100.0, 50.0, 200.0)
+
+    assert ratio(ours, reference, rate) == 10.0
+
+
+def test_every_target_is_measured_by_the_full_plan() -> None:
+    """No line of what must hold can go unanswered after `make bench`."""
+    assert all(verdict.value is not None for verdict in judge(whole_document()))
+
+
+def test_the_quick_plan_answers_every_target_of_the_table() -> None:
+    """Two minutes are enough for a first look at each of them."""
+    document = whole_document()
+    assert document.table is not None
+    quick = {(turn.workload, system) for turn in quick_plan() for system in turn.systems}
+    cells = tuple(each for each in document.table.cells if (each.workload, each.system) in quick)
+
+    verdicts = judge(Document(table=replace(document.table, cells=cells)))
+
+    unanswered = {
+        verdict.target.text.split(":")[0].split(" ")[0]
+        for verdict in verdicts
+        if verdict.value is None
+    }
+    assert unanswered == {"Soak", "Overload", "Poison"}
+
+
+@pytest.mark.parametrize(("value", "holds"), [(10.0, True), (9.99, False), (None, None)])
+def test_a_limit_itself_holds(value: float | None, holds: bool | None) -> None:
+    """`at least 10` is true of 10; what was not measured is neither true nor false."""
+    rounds = None if value is None else value * 100.0
+    cells = [] if rounds is None else [cell(OURS, rounds)]
+    table = Table(cells=(*cells, cell(System.REFERENCE_GRPC, 100.0)), processes=())
+
+    verdict = judge(Document(table=table))[0]
+
+    assert verdict.target is TARGETS[0]
+    assert verdict.holds is holds
+
+
+def test_growth_is_counted_from_the_first_tenth() -> None:
+    """Pools that fill in the beginning are no leak."""
+    points = (
+        Checkpoint(requests=1_000, transformer_mib=50.0, predictor_mib=200.0),
+        Checkpoint(requests=100_000, transformer_mib=80.0, predictor_mib=230.0),
+        Checkpoint(requests=1_000_000, transformer_mib=80.5, predictor_mib=230.1),
+    )
+
+    soak = Soak(requests=1_000_000, errors=0, rate=1.0, checkpoints=points)
+
+    assert soak.growth_mib == pytest.approx(0.5)
+
+
+def test_records_survive_their_file(tmp_path: Path) -> None:
+    """The report is written from the file, so nothing may be lost in it."""
+    document = whole_document()
+    path = tmp_path / "results.json"
+
+    for name in ("table", "overload", "poison", "soak", "memory"):
+        results.save(path, name, getattr(document, name), ORIGIN)
+
+    assert results.load(path) == (
+        document,
+        dict.fromkeys(("memory", "overload", "poison", "soak", "table"), ORIGIN),
+    )
+
+
+def test_one_section_can_be_measured_again_without_the_others(tmp_path: Path) -> None:
+    """Saving a section keeps the rest."""
+    document = whole_document()
+    path = tmp_path / "results.json"
+    results.save(path, "soak", document.soak, ORIGIN)
+
+    results.save(path, "poison", document.poison, ORIGIN)
+
+    loaded, _ = results.load(path)
+    assert (loaded.soak, loaded.poison, loaded.table) == (document.soak, document.poison, None)
+
+
+def test_the_page_shows_every_target_and_every_section() -> None:
+    """With its limit, its verdict, and where it was measured."""
+    page = render(whole_document(), {"table": ORIGIN}, plot="plot.svg")
+
+    for target in TARGETS:
+        assert target.text in page
+    assert "not measured" not in page
+    assert "**fail**" in page
+    assert "![Latency over load: ours against the reference](plot.svg)" in page
+    for fact in ("2026-11-23", "0123456789", "A CPU", "4 cores", "python 3.11.7"):
+        assert fact in page
+
+
+def test_the_page_of_an_empty_document_says_that_nothing_was_measured() -> None:
+    """Rather than passing what was never run."""
+    page = render(Document(), {}, plot=None)
+
+    assert page.count("not measured") == len(TARGETS)
+    assert "pass" not in page
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.12345, "0.123"), (12.345, "12.3"), (150_000, "150,000")]
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    """More would claim a precision that a benchmark has not."""
+    assert number(value) == text
+
+
+def test_a_markdown_table_has_one_cell_for_each_column() -> None:
+    """Otherwise it does not render."""
+    lines = markdown(["a", "b"], [["1", "2"], ["3", "4"]]).splitlines()
+
+    assert lines == ["| a | b |", "| --- | ---: |", "| 1 | 2 |", "| 3 | 4 |"]
+
+
+def test_the_plot_is_the_same_for_the_same_records(tmp_path: Path) -> None:
+    """So that a commit shows a changed plot only if a figure changed."""
+    document = whole_document()
+    assert document.table is not None
+
+    draw(document.table, tmp_path / "a.svg")
+    draw(document.table, tmp_path / "b.svg")
+
+    first = (tmp_path / "a.svg").read_bytes()
+    assert first == (tmp_path / "b.svg").read_bytes()
+    assert b"ours, gRPC hop" in first
+
+
+def test_a_curve_rises_with_its_connections() -> None:
+    """Points are joined in the order of the load, whatever order they were measured in."""
+    document = whole_document()
+    assert document.table is not None
+
+    loads = [each.workload.connections for each in curve(document.table, System.OURS_GRPC)]
+
+    assert loads == sorted(loads)
+    assert {1, 16, 64} <= set(loads)
+
+
+def test_the_quick_plan_is_a_part_of_the_full_one() -> None:
+    """It measures less, never something else."""
+    full = {(turn.workload, system) for turn in full_plan() for system in turn.systems}
+    quick = {(turn.workload, system) for turn in quick_plan() for system in turn.systems}
+
+    assert quick < full
+    assert set(systems_of(full_plan())) == set(System)
+
+
+@pytest.mark.parametrize("system", list(System))
+def test_a_transformer_is_pointed_at_the_port_of_its_predictor(system: System) -> None:
+    """The HTTP port for a REST hop, the gRPC port for the other; no port is used twice."""
+    specs = launch(system, Path("model.pt")).specs
+    flags = [dict(zip(spec.arguments[2::2], spec.arguments[3::2], strict=False)) for spec in specs]
+    ports = [
+        flag[name] for flag in flags for name in ("--http_port", "--grpc_port") if name in flag
+    ]
+
+    assert len(set(ports)) == len(ports)
+    if len(specs) == 2:
+        predictor, transformer = flags
+        port = "--grpc_port" if transformer["--predictor_protocol"] == "grpc-v2" else "--http_port"
+        assert transformer["--predictor_host"] == f"127.0.0.1:{predictor[port]}"
+        assert ("bench.reference" in specs[0].arguments[1]) == (system in REFERENCES)
+
+
+def test_the_machine_is_read_from_what_the_kernel_says() -> None:
+    """The first model name and the total memory."""
+    assert (
+        cpu_model("processor\t: 0\nmodel name\t: A CPU @ 3 GHz\nmodel name\t: B\n")
+        == "A CPU @ 3 GHz"
+    )
+    assert cpu_model("processor\t: 0\n") == "unknown"
+    assert memory_gib("MemFree: 1 kB\nMemTotal:       25165824 kB\n") == 24.0

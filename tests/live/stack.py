@@ -1,0 +1,303 @@
+"""A workload on one machine with everything that watches it: the pieces of the live tests.
+
+`LiveStack` starts pods (processes of `service`), the stand-in exporters and a real Prometheus with
+the shipped recording rules, drives load, and ends every process that it started.
+
+The shipped rules have windows of 1 min for scrapes of 15 s. A test cannot wait for that: here every
+second is scraped and evaluated, and `live_rules` writes 5 s for the windows and 1 s for the
+interval into a copy. Nothing else differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from nimbusguard.client.prometheus import PrometheusClient, PrometheusSettings
+from nimbusguard.contract.errors import NimbusGuardError
+from nimbusguard.contract.features import NAMES
+from tests.live.programs import program
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RULES: Final = ROOT / "manifests/monitoring/recording-rules.yaml"
+NAMESPACE: Final = "shop"
+WINDOW_S: Final = 5
+CPU_LIMIT: Final = 0.15
+"""Cores. A pod that is busy all the time uses about 0.2."""
+MEMORY_LIMIT: Final = 100 * 1024 * 1024
+START_TIMEOUT_S: Final = 20.0
+POLL_S: Final = 0.1
+
+
+def live_rules() -> str:
+    """The shipped rules with windows of 5 s, evaluated every second."""
+    text = RULES.read_text()
+    for shipped, here in (
+        ("[1m]", f"[{WINDOW_S}s]"),
+        ("offset 1m", f"offset {WINDOW_S}s"),
+        ("interval: 15s", "interval: 1s"),
+    ):
+        assert shipped in text, f"the rules no longer say {shipped}"
+        text = text.replace(shipped, here)
+    return text
+
+
+def wait_until(what: str, condition: Callable[[], bool], timeout_s: float) -> None:
+    """Poll a condition until it holds, or fail and say what did not come."""
+    ends = time.perf_counter() + timeout_s
+    while not condition():
+        assert time.perf_counter() < ends, f"not within {timeout_s:g} s: {what}"
+        time.sleep(POLL_S)
+
+
+@dataclass(slots=True, kw_only=True)
+class Process:
+    """A child with its output, ended by whoever started it."""
+
+    popen: subprocess.Popen[str]
+
+    def first_line(self) -> str:
+        """What it says when it is ready; empty if it ended instead."""
+        assert self.popen.stdout is not None
+        return self.popen.stdout.readline().strip()
+
+    def end(self) -> str:
+        """SIGTERM, then SIGKILL; returns the rest of its output."""
+        self.popen.terminate()
+        try:
+            return self.popen.communicate(timeout=10)[0]
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            return self.popen.communicate()[0]
+
+
+def start(command: Sequence[str | Path], *, log: Path | None = None) -> Process:
+    """Start a child that does not outlive this process."""
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(log.open("w")) if log else None
+        popen = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            preexec_fn=_die_with_parent,
+        )
+    return Process(popen=popen)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+@dataclass(slots=True, kw_only=True)
+class Pod:
+    """One process of the service."""
+
+    workload: str
+    name: str
+    process: Process
+    url: str
+
+    def describe(self) -> dict[str, object]:
+        """What the stand-in exporters need to know."""
+        return {
+            "namespace": NAMESPACE,
+            "workload": self.workload,
+            "pod": self.name,
+            "pid": self.process.popen.pid,
+            "url": self.url,
+            "cpu_limit": CPU_LIMIT,
+            "memory_limit": MEMORY_LIMIT,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveStack:
+    """Pods, exporters and Prometheus; enter it to start them."""
+
+    folder: Path
+    pods: list[Pod] = field(default_factory=list)
+    endpoint: str = ""
+    """Prometheus' base URL."""
+    _exit: ExitStack = field(default_factory=ExitStack)
+    _numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 1000)))
+
+    def __enter__(self) -> LiveStack:
+        try:
+            self._announce()
+            exporters = self._started(
+                [sys.executable, ROOT / "tests/live/exporters.py", self._pods]
+            )
+            self._start_prometheus(int(exporters.first_line()))
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pod in self.pods:
+            pod.process.end()
+        self._exit.close()
+
+    def scale(self, workload: str, replicas: int) -> None:
+        """Start or end pods of a workload until there are so many."""
+        mine = [pod for pod in self.pods if pod.workload == workload]
+        for pod in mine[replicas:]:
+            self.pods.remove(pod)
+            self._announce()
+            pod.process.end()
+        for _ in range(replicas - len(mine)):
+            process = start([sys.executable, ROOT / "tests/live/service.py"])
+            url = f"http://127.0.0.1:{process.first_line()}"
+            name = f"{workload}-7d9f-{next(self._numbers)}"
+            self.pods.append(Pod(workload=workload, name=name, process=process, url=url))
+        self._announce()
+
+    @contextmanager
+    def load(self, workload: str, rate: float, *, seconds: float = 60) -> Iterator[None]:
+        """Requests to all pods of a workload, `rate` per second together, while the block runs."""
+        urls = [pod.url for pod in self.pods if pod.workload == workload]
+        driver = start(
+            [sys.executable, ROOT / "tests/live/load.py", f"--rate={rate}", f"--seconds={seconds}"]
+            + urls
+        )
+        try:
+            yield
+        finally:
+            results = json.loads(driver.end() or "{}")
+        assert set(results) <= {"200", "503"}, f"the load met errors: {results}"
+        assert results.get("200"), "the load never reached the service"
+
+    def await_row(
+        self,
+        workload: str,
+        what: str,
+        condition: Callable[[dict[str, float]], bool],
+        *,
+        timeout_s: float = 30,
+    ) -> dict[str, float]:
+        """Poll the features of a workload until a condition holds; they are returned by name."""
+        seen: dict[str, float] = {}
+
+        def holds() -> bool:
+            with contextlib.suppress(NimbusGuardError):
+                seen.update(zip(NAMES, self.read(workload).tolist(), strict=True))
+                return condition(seen)
+            return False
+
+        try:
+            wait_until(what, holds, timeout_s)
+        except AssertionError as error:
+            message = f"{error}; last seen: {seen}"
+            raise AssertionError(message) from None
+        return seen
+
+    def read(self, workload: str) -> NDArray[np.float64]:
+        """The raw features (F,) of a workload, through the client."""
+        with PrometheusClient(PrometheusSettings(endpoint=self.endpoint)) as client:
+            return client.read(NAMESPACE, workload)
+
+    @property
+    def _pods(self) -> Path:
+        return self.folder / "pods.json"
+
+    @property
+    def _targets(self) -> Path:
+        return self.folder / "targets.json"
+
+    def _started(self, command: Sequence[str | Path], *, log: Path | None = None) -> Process:
+        process = start(command, log=log)
+        self._exit.callback(process.end)
+        return process
+
+    def _announce(self) -> None:
+        """Tell exporters and Prometheus which pods there are, each file in one step."""
+        targets = [
+            {
+                "targets": [pod.url.removeprefix("http://")],
+                "labels": {"namespace": NAMESPACE, "pod": pod.name},
+            }
+            for pod in self.pods
+        ]
+        for path, document in (
+            (self._pods, [pod.describe() for pod in self.pods]),
+            (self._targets, targets),
+        ):
+            aside = path.with_suffix(".tmp")
+            aside.write_text(json.dumps(document))
+            aside.rename(path)
+
+    def _start_prometheus(self, exporters_port: int) -> None:
+        (self.folder / "rules.yaml").write_text(live_rules())
+        config = self.folder / "prometheus.yaml"
+        config.write_text(yaml.safe_dump(self._configuration(exporters_port)))
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        log = self.folder / "prometheus.log"
+        process = self._started(
+            [
+                program("prometheus"),
+                f"--config.file={config}",
+                f"--storage.tsdb.path={self.folder / 'data'}",
+                f"--web.listen-address={address}",
+                "--log.level=warn",
+            ],
+            log=log,
+        )
+        self.endpoint = f"http://{address}"
+
+        def is_ready() -> bool:
+            assert process.popen.poll() is None, log.read_text()
+            with contextlib.suppress(httpx.HTTPError):
+                ready = httpx.get(f"{self.endpoint}/-/ready", timeout=1, trust_env=False)
+                return ready.status_code == httpx.codes.OK
+            return False
+
+        wait_until("Prometheus is ready", is_ready, START_TIMEOUT_S)
+
+    def _configuration(self, exporters_port: int) -> dict[str, object]:
+        exporters = [
+            {
+                "job_name": name,
+                "metrics_path": f"/{name}",
+                "honor_labels": True,
+                # Where a cluster's node-exporter says `instance`, this one has a free port.
+                "static_configs": [
+                    {"targets": [f"127.0.0.1:{exporters_port}"], "labels": {"node": "node-1"}}
+                ],
+            }
+            for name in ("cadvisor", "kube-state-metrics", "node-exporter")
+        ]
+        service = {
+            "job_name": "service",
+            "file_sd_configs": [{"files": [str(self._targets)], "refresh_interval": "1s"}],
+        }
+        return {
+            "global": {
+                "scrape_interval": "1s",
+                "scrape_timeout": "1s",
+                "evaluation_interval": "1s",
+            },
+            "rule_files": [str(self.folder / "rules.yaml")],
+            "scrape_configs": [*exporters, service],
+        }

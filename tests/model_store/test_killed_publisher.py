@@ -1,0 +1,124 @@
+"""A publisher dies at any moment; a reader sees the old state or the new one, never half."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from model_store.store import Candidate, ModelStore, open_store
+
+MODEL = "nimbusguard-dqn"
+PUBLISHER = Path(__file__).with_name("publisher.py")
+
+
+def leftovers(root: Path) -> list[str]:
+    return [entry.name for entry in (root / MODEL).iterdir() if entry.name.startswith(".")]
+
+
+def read_while_publishers_die(root: Path, *arguments: str) -> tuple[dict[str, int], int]:
+    """Start publishers that are killed, and verify what can be seen until the last is dead.
+
+    Returns:
+        What the process of publishers printed, and how often the store was read meanwhile.
+    """
+    store = open_store(root)
+    seen: list[str] = []
+    production = 0
+    reads = 0
+    with subprocess.Popen(
+        [sys.executable, str(PUBLISHER), str(root), *arguments], stdout=subprocess.PIPE, text=True
+    ) as publishers:
+        try:
+            while publishers.poll() is None:
+                versions = store.versions(MODEL)
+                assert versions[: len(seen)] == seen, "a published version went away"
+                for version in [*versions[len(seen) :], *versions[-1:]]:
+                    store.verify(MODEL, version)
+                seen = versions
+                alias = store.aliases(MODEL).get("production")
+                if alias is not None:
+                    assert int(alias) >= production, "an alias went back"
+                    production = int(alias)
+                    store.verify(MODEL, alias)
+                reads += 1
+            output = publishers.stdout.read() if publishers.stdout else ""
+        finally:
+            publishers.kill()
+    assert publishers.returncode == 0
+    result: dict[str, int] = json.loads(output)
+    return result, reads
+
+
+def require_clean(root: Path, candidate: Candidate, now: datetime) -> None:
+    """What the dead left is removed by the next publisher, and nothing else is."""
+    store = open_store(root)
+    before = store.versions(MODEL)
+
+    version = store.publish(candidate, lambda _: None, now=now).version
+    store.promote(MODEL, "production", version)
+
+    assert store.versions(MODEL) == [*before, version]
+    assert leftovers(root) == []
+
+
+def test_a_publisher_killed_before_any_of_its_file_events_leaves_nothing_half(
+    tmp_path: Path, candidate_of: Callable[..., Candidate], now: datetime
+) -> None:
+    """Killed before the first, the second, … the last touch of a file: the store is whole."""
+    result, _ = read_while_publishers_die(tmp_path, "--everywhere")
+
+    assert result["killed"] >= 20
+    require_clean(tmp_path, candidate_of(5), now)
+
+
+def test_a_publisher_killed_at_random_is_never_seen_half(
+    tmp_path: Path, candidate_of: Callable[..., Candidate], now: datetime
+) -> None:
+    """A hundred publishers die within 40 ms of their start while a reader polls."""
+    result, reads = read_while_publishers_die(
+        tmp_path, "--kills", "100", "--longest-ms", "40", "--seed", "1"
+    )
+
+    assert result["killed"] == 100
+    assert result["versions"] >= 10
+    assert reads >= 20
+    require_clean(tmp_path, candidate_of(5), now)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_thousand_publishers_killed_at_random_are_never_seen_half(
+    tmp_path: Path, seed: int, candidate_of: Callable[..., Candidate], now: datetime
+) -> None:
+    """The same a thousand times, from three seeds."""
+    result, reads = read_while_publishers_die(
+        tmp_path, "--kills", "1000", "--longest-ms", "50", "--seed", str(seed)
+    )
+
+    assert result["killed"] == 1000
+    assert result["versions"] >= 100
+    assert reads >= 100
+    require_clean(tmp_path, candidate_of(5), now)
+
+
+def test_a_living_publisher_is_not_taken_for_a_dead_one(
+    store: ModelStore, tmp_path: Path, candidate_of: Callable[..., Candidate], now: datetime
+) -> None:
+    """What a publisher is still writing survives the cleaning of another."""
+    from model_store import local
+
+    root = tmp_path / "store" / MODEL
+    root.mkdir(parents=True)
+    with local._staging(root) as aside:
+        (aside / "model.pt").write_bytes(b"in work")
+
+        store.publish(candidate_of(1), lambda _: None, now=now)
+
+        assert (aside / "model.pt").read_bytes() == b"in work"
+    assert leftovers(tmp_path / "store") == []

@@ -1,0 +1,1 @@
+"""The autoscalers that a learned policy has to beat, each a policy in the same loop."""
