@@ -76,3 +76,11 @@ isvc-up: $(VENV)/.dev ## Run an overlay's pods on this machine with podman and h
 
 isvc-down: $(VENV)/.dev ## Remove what isvc-up started
 	$(BIN)/python -m tests.isvc down
+
+.PHONY: bench bench-quick
+# Needs `wrk` (Debian: apt install wrk). About 35 minutes; nothing else should run on the machine.
+bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; writes bench/results.md
+	$(BIN)/python -m bench all --date "$$(date -u +%F)" $(ARGS)
+
+bench-quick: $(VENV)/.dev ## The same comparison in under two minutes, into runs/bench
+	$(BIN)/python -m bench table --quick --output runs/bench --date "$$(date -u +%F)" $(ARGS)

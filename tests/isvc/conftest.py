@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -18,6 +19,15 @@ from tests.isvc.versions import publish_versions
 
 SUBNETS = ("127.78.0", "127.78.1")
 """Addresses of pods and of Services; not those of `make isvc-up`, which may be running."""
+
+
+Splits = Mapping[str, Mapping[str, int]]
+
+
+class Start(Protocol):
+    """Starts rendered objects, with gateways that split requests by weight."""
+
+    def __call__(self, documents: list[Document], splits: Splits | None = None) -> Running: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +46,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def starting(
-    store: Path, folder: Path, subnets: tuple[str, str] = SUBNETS
-) -> Iterator[Callable[[list[Document]], Running]]:
+def starting(store: Path, folder: Path, subnets: tuple[str, str] = SUBNETS) -> Iterator[Start]:
     """Starts rendered objects; whatever runs at the end is removed."""
     build_all()
     with ExitStack() as stack:
 
-        def start(documents: list[Document]) -> Running:
-            network = stack.enter_context(make_network(documents, folder, subnets[1]))
+        def start(documents: list[Document], splits: Splits | None = None) -> Running:
+            network = make_network(documents, folder, subnets[1])
+            network.splits = splits or {}
+            stack.enter_context(network)
             cluster = make_cluster(network, store, subnets[0])
             stack.callback(cluster.stop)
             cluster.apply(documents)
@@ -54,7 +64,7 @@ def starting(
 
 
 @pytest.fixture
-def run_overlay(store: Path, tmp_path: Path) -> Iterator[Callable[[list[Document]], Running]]:
+def run_overlay(store: Path, tmp_path: Path) -> Iterator[Start]:
     """Runs one overlay until the end of the test."""
     with starting(store, tmp_path) as start:
         yield start

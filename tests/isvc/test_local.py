@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,9 +11,9 @@ import pytest
 
 from tests.images.container import PODMAN, RESTRICTED, WRITABLE_TMP
 from tests.images.toolchain import run
-from tests.isvc.conftest import Running, starting
+from tests.isvc.conftest import Running, Start, starting
 from tests.isvc.layout import IMAGES, OPERATORS_NAME
-from tests.manifests.rendering import Document, render_overlay
+from tests.manifests.rendering import render_overlay
 
 pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(2400)]
 
@@ -59,11 +59,9 @@ def call(running: Running, url: str, body: object) -> tuple[int, dict[str, objec
     names = [
         part for pair in running.network.hosts.items() for part in ("--add-host", ":".join(pair))
     ]
-    image = IMAGES["nimbusguard/transformer:0.1.0"]
-    printed = run(
-        *PODMAN, "--rm", *RESTRICTED, *WRITABLE_TMP, *names, "--entrypoint", "/opt/nimbusguard/bin/python",
-        image, "-c", CALLER, url, json.dumps(body),
-    )  # fmt: skip
+    options = ("--rm", "--entrypoint", "/opt/nimbusguard/bin/python", *names)
+    asked = (IMAGES["nimbusguard/transformer:0.1.0"], "-c", CALLER, url, json.dumps(body))
+    printed = run(*PODMAN, *RESTRICTED, *WRITABLE_TMP, *options, *asked)
     status, _, text = printed.partition(" ")
     return int(status), json.loads(text)
 
@@ -111,7 +109,7 @@ def test_a_pod_is_not_root_and_writes_nowhere_but_tmp(local: Running, component:
 
 
 def test_a_pod_starts_in_time_and_ends_cleanly(
-    run_overlay: Callable[[list[Document]], Running], record_property: pytest.RecordProperty
+    run_overlay: Start, record_property: pytest.RecordProperty
 ) -> None:
     """Ready within the startup probe's patience; SIGTERM after preStop ends with status 0."""
     running = run_overlay(render_overlay("local"))
@@ -127,7 +125,7 @@ def test_a_pod_starts_in_time_and_ends_cleanly(
 
 
 def test_the_version_is_the_one_that_the_storage_uri_names(
-    run_overlay: Callable[[list[Document]], Running], tmp_path: Path
+    run_overlay: Start, tmp_path: Path
 ) -> None:
     """With a claim the model comes from /mnt/models, not from the image."""
     documents = render_overlay("local-pvc")
@@ -143,7 +141,7 @@ def test_the_version_is_the_one_that_the_storage_uri_names(
 
 
 def test_a_version_with_a_foreign_feature_table_never_serves(
-    run_overlay: Callable[[list[Document]], Running],
+    run_overlay: Start,
 ) -> None:
     """Its predictor ends with the reason, so no pod becomes ready and no request reaches it."""
     documents = render_overlay("local-pvc")

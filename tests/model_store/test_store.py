@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import zipfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from nimbusguard.contract.errors import (
     ArtifactCorrupted,
     InvalidRequest,
     NonFiniteOutput,
+    NotFound,
     VersionNotFound,
 )
 
@@ -464,3 +466,15 @@ def test_the_packaged_store_holds_a_sound_default() -> None:
         store.verify(MODEL, version)
     assert store.resolve(MODEL, "production") in store.versions(MODEL)
     assert store.resolve(MODEL, "1") == "1"
+
+
+def test_a_package_in_an_archive_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model server reads files of a folder; the message says how to install."""
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        archive.writestr("default/readme.txt", "")
+        monkeypatch.setattr("model_store.packaged.resources.files", lambda _: zipfile.Path(archive))
+
+        with pytest.raises(NotFound, match=r"expected an installed folder, got .*package\.zip"):
+            packaged_path()
