@@ -123,6 +123,8 @@ def test_canary_steps_promotion_and_rollback_fail_no_request(
         promoted = dict(load.versions)
         graph, stable, canary = objects(running)
         patch_all(running, start_graph(graph, canary, "3", 25))
+        # Until the old pod ends, its transformer's open connection still reaches version 2.
+        running.cluster.wait_for_endings()
         settle(load)
         third = load.versions["3"]
         patch_all(running, rollback_graph(objects(running)[0]))

@@ -271,6 +271,14 @@ def graph(documents: list[Document]) -> Iterator[str]:
                     yield f"{name}/{step['name']}: no InferenceService of that name"
             if node["routerType"] == "Splitter" and sum(s.get("weight", 0) for s in steps) != 100:
                 yield f"{name}: the weights must make 100"
+        addresses = [_address(service) for service in services(documents)]
+        if len(set(addresses)) != len(addresses):
+            yield "a graph between the same model twice"
+
+
+def _address(service: Document) -> str | None:
+    container = service["spec"]["predictor"]["containers"][0]
+    return environment(container).get("STORAGE_URI")
 
 
 def operators_name(documents: list[Document]) -> Iterator[str]:

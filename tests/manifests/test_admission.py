@@ -206,6 +206,11 @@ BREAKS: dict[str, tuple[str, Callable[[list[Document]], object], str]] = {
         lambda d: _graph_step(d, 0).update(weight=91),
         "make 100",
     ),
+    "the same version behind both steps": (
+        "canary-graph",
+        lambda d: services(d)[1]["spec"]["predictor"].update(services(d)[0]["spec"]["predictor"]),
+        "same model twice",
+    ),
     "a step to nowhere": (
         "canary-graph",
         lambda d: _graph_step(d, 0).update(serviceName="gone"),
