@@ -191,6 +191,11 @@ class OpenLoop:
         self._connections.add(connection)
         self._free(connection)
 
+    async def _reconnect(self) -> None:
+        # A server that cannot be reached leaves requests unanswered, and as such they are counted.
+        with contextlib.suppress(OSError):
+            await self._connect()
+
     def _send(self, index: int) -> None:
         self._backlog.append(index)
         while self._idle and self._backlog:
@@ -229,6 +234,6 @@ class OpenLoop:
         self._replaced += 1
         if self._replaced > _MAX_REPLACED:
             return
-        task = asyncio.get_running_loop().create_task(self._connect())
+        task = asyncio.get_running_loop().create_task(self._reconnect())
         self._reconnects.add(task)
         task.add_done_callback(self._reconnects.discard)

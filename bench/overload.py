@@ -19,7 +19,7 @@ import uvloop
 
 from bench.analysis import join, judge
 from bench.client import OpenLoop, Phase, Trace
-from bench.load import read_requests, run_wrk
+from bench.load import LoadFailedError, read_requests, run_wrk
 from bench.measure import Options, check, prepare
 from bench.payloads import Form
 from bench.plan import Workload
@@ -93,7 +93,7 @@ def _generate(
         for process in processes:
             if process.wait(total + _GRACE_S + 30.0) != 0:
                 msg = f"a generator ended with status {process.returncode}"
-                raise RuntimeError(msg)
+                raise LoadFailedError(msg)
     finally:
         for process in processes:
             if process.poll() is None:
