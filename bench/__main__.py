@@ -21,6 +21,7 @@ from bench.plot import draw
 from bench.poison import run_poison
 from bench.processes import ROOT, ServerFailedError
 from bench.profile import run_profile
+from bench.replicas import run_ray
 from bench.report import render, targets_table
 from bench.soak import run_memory, run_soak
 from bench.targets import judge
@@ -32,6 +33,7 @@ PARTS: Final[dict[str, str]] = {
     "table": "the side-by-side comparison",
     "overload": "twice the capacity for a minute",
     "poison": "one client in four sends rows of ten features",
+    "ray": "the predictor on Ray with one and two replicas",
     "soak": "memory over two million requests",
     "memory": "memory after each kind of load",
     "profile": "where the CPU time of one request goes",
@@ -101,6 +103,7 @@ def _chosen(args: argparse.Namespace, options: Options) -> list[tuple[str, Calla
         "table": lambda: run_table(plan, options),
         "overload": lambda: run_overload(options, seconds=args.overload_seconds),
         "poison": lambda: run_poison(options),
+        "ray": lambda: run_ray(options),
         "soak": lambda: run_soak(options, count=args.requests),
         "memory": lambda: run_memory(options),
         "profile": lambda: run_profile(options),
