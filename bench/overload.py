@@ -44,8 +44,10 @@ _GRACE_S: Final = 10.0
 _CLOSED_S: Final = 3
 """Length of one closed loop."""
 _WORKLOADS: Final = tuple(
-    Workload(side=Side.PAIR, form=Form.NAMED, rows=rows, connections=64) for rows in (1, 100)
+    (Workload(side=Side.PAIR, form=Form.NAMED, rows=rows, connections=64), share)
+    for rows, share in ((1, 1.0), (100, 0.5))
 )
+"""What is sent, and for which share of the time: the second queue fills a hundred times sooner."""
 
 
 def run_overload(options: Options, *, seconds: float) -> tuple[Overload, ...]:
@@ -56,7 +58,7 @@ def run_overload(options: Options, *, seconds: float) -> tuple[Overload, ...]:
         WrongAnswerError: An answer before the load is wrong.
         LoadFailedError: A generator failed.
     """
-    return tuple(_overload(workload, options, seconds) for workload in _WORKLOADS)
+    return tuple(_overload(workload, options, seconds * share) for workload, share in _WORKLOADS)
 
 
 def _overload(workload: Workload, options: Options, seconds: float) -> Overload:

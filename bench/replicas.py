@@ -1,8 +1,8 @@
 """`bench ray`: the predictor on Ray with one and with two replicas, and the plain one beside it.
 
-The cluster is a real one of two nodes with a core each, and stays up over all rounds. Within a
-round the plain predictor, one replica and two replicas take turns; the application is started anew
-for each turn, through the entry point that a RayService runs.
+Each application has a real cluster of two nodes with a core each, and is started through the entry
+point that a RayService runs. All stay up over all rounds; within a round they take turns, so the
+daemons of all of them are neighbours of each measurement.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from bench.load import run_wrk
-from bench.measure import Options, check, prepare
+from bench.load import Load, run_wrk
+from bench.measure import Options, Requests, check, prepare
 from bench.payloads import MODEL, READY_PATH, Form
 from bench.plan import Workload
 from bench.processes import (
@@ -51,17 +51,27 @@ def run_ray(options: Options) -> Ray:
         LoadFailedError: The generator failed.
     """
     loads: dict[int, list[RayLoad]] = defaultdict(list)
-    plain = launch(OURS, options.model_file).specs[0]
-    environ = cluster_environ(free_ports(2))
-    with running([plain], options.scratch) as (beside,), cluster(environ) as (address, root):
+    with ExitStack() as stack:
+        (plain,) = stack.enter_context(
+            running(launch(OURS, options.model_file).specs[:1], options.scratch)
+        )
+        servers = {0: (plain, plain.pid)}
+        for replicas in (1, 2):
+            environ = cluster_environ(free_ports(2), options.scratch / f"haproxy-{replicas}")
+            log = options.scratch / f"cluster-{replicas}.log"
+            address, root = stack.enter_context(cluster(environ, log))
+            spec = application(replicas, address, environ)
+            (driver,) = stack.enter_context(running([spec], options.scratch))
+            servers[replicas] = (driver, root)
+            options.say(f"{replicas} on Ray: ready after {driver.ready_s:.0f} s")
+        requests = prepare(_WORKLOAD, options)
+        for server, _ in servers.values():
+            check([server], _WORKLOAD, requests)
+            _load(server, requests, _WARM_UP_S)
         for number in range(1, options.rounds + 1):
-            # Ray's daemons run beside the plain predictor too: all three have the same neighbours.
-            loads[0].append(_measure(beside, beside.pid, options))
-            for replicas in (1, 2):
-                spec = application(replicas, address, environ)
-                with running([spec], options.scratch) as (driver,):
-                    loads[replicas].append(_measure(driver, root, options))
-            shown = ", ".join(f"{loads[count][-1].rate:.0f}" for count in sorted(loads))
+            for replicas, (server, root) in servers.items():
+                loads[replicas].append(_measure(server, root, requests, options.seconds))
+            shown = ", ".join(f"{each[-1].rate:.0f}" for each in loads.values())
             options.say(f"round {number}: plain, one and two replicas: {shown} requests/s")
     return Ray(
         cores=os.cpu_count() or 1,
@@ -71,14 +81,23 @@ def run_ray(options: Options) -> Ray:
     )
 
 
-def cluster_environ(ports: list[int]) -> dict[str, str]:
-    """What every process of the cluster finds; two free ports keep HAProxy out of others' way."""
+def cluster_environ(ports: list[int], folder: Path) -> dict[str, str]:
+    """What every process of a cluster finds: HAProxy's ports and files are its own.
+
+    Args:
+        ports: Two free ones.
+        folder: For HAProxy's configuration and socket, which all clusters of a machine would share.
+    """
     return {
         "NIMBUSGUARD_HOST": "127.0.0.1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
     }
 
 
@@ -97,25 +116,27 @@ def application(replicas: int, address: str, environ: dict[str, str]) -> Process
 
 
 @contextmanager
-def cluster(environ: dict[str, str]) -> Iterator[tuple[str, int]]:
+def cluster(environ: dict[str, str], log: Path) -> Iterator[tuple[str, int]]:
     """A cluster of two nodes: its address, and the process that all others descend from.
 
     Raises:
-        ServerFailedError: It did not start.
+        ServerFailedError: It did not start; the end of its log is in the message.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bench.ray_cluster"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=dict(os.environ) | environ,
-        cwd=ROOT,
-    )
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bench.ray_cluster"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            env=dict(os.environ) | environ,
+            cwd=ROOT,
+        )
     with process:
         try:
             line = process.stdout.readline() if process.stdout else b""
             if not line:
-                msg = "the Ray cluster ended before it told its address; is `.[ray]` installed?"
+                tail = log.read_text(errors="replace")[-2000:]
+                msg = f"the Ray cluster ended before it told its address; its log ends:\n{tail}"
                 raise ServerFailedError(msg)
             yield str(orjson.loads(line)["address"]), process.pid
         finally:
@@ -127,16 +148,17 @@ def cluster(environ: dict[str, str]) -> Iterator[tuple[str, int]]:
                 process.kill()
 
 
-def _measure(server: Server, root: int, options: Options) -> RayLoad:
-    requests = prepare(_WORKLOAD, options)
-    check([server], _WORKLOAD, requests)
-    port = server.spec.port
-    connections = _WORKLOAD.connections
-    run_wrk(port, requests.file, connections=connections, seconds=_WARM_UP_S)
+def _load(server: Server, requests: Requests, seconds: int) -> Load:
+    return run_wrk(
+        server.spec.port, requests.file, connections=_WORKLOAD.connections, seconds=seconds
+    )
+
+
+def _measure(server: Server, root: int, requests: Requests, seconds: int) -> RayLoad:
     before, busy_before = spent_by_role(root), busy_cpu_seconds()
-    load = run_wrk(port, requests.file, connections=connections, seconds=options.seconds)
+    load = _load(server, requests, seconds)
     busy, after = busy_cpu_seconds() - busy_before, spent_by_role(root)
-    cores = {role: (after[role] - before[role]) / load.seconds for role in after}
+    cores = {role: max(after[role] - before[role], 0.0) / load.seconds for role in after}
     known = sum(cores.values()) + load.generator_cores
     return RayLoad(
         rate=load.rate,
