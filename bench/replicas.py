@@ -57,7 +57,7 @@ def run_ray(options: Options) -> Ray:
         )
         servers = {0: (plain, plain.pid)}
         for replicas in (1, 2):
-            environ = cluster_environ(free_ports(2), options.scratch / f"haproxy-{replicas}")
+            environ = cluster_environ(free_ports(2))
             log = options.scratch / f"cluster-{replicas}.log"
             address, root = stack.enter_context(cluster(environ, log))
             spec = application(replicas, address, environ)
@@ -81,23 +81,14 @@ def run_ray(options: Options) -> Ray:
     )
 
 
-def cluster_environ(ports: list[int], folder: Path) -> dict[str, str]:
-    """What every process of a cluster finds: HAProxy's ports and files are its own.
-
-    Args:
-        ports: Two free ones.
-        folder: For HAProxy's configuration and socket, which all clusters of a machine would share.
-    """
+def cluster_environ(ports: list[int]) -> dict[str, str]:
+    """What every process of a cluster finds; two free ports keep its HAProxy out of others' way."""
     return {
         "NIMBUSGUARD_HOST": "127.0.0.1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
     }
 
 

@@ -1,7 +1,5 @@
 """Who is who among the processes of a Ray cluster."""
 
-from pathlib import Path
-
 import pytest
 
 from bench.replicas import application, cluster_environ, descendants, role_of
@@ -34,7 +32,7 @@ def test_everything_below_a_process_belongs_to_it_and_nothing_else() -> None:
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_an_application_has_exactly_the_replicas_that_are_measured(replicas: int) -> None:
     """The minimum is the maximum, so nothing scales while it is timed."""
-    spec = application(replicas, "127.0.0.1:6379", cluster_environ([1, 2], Path("haproxy")))
+    spec = application(replicas, "127.0.0.1:6379", cluster_environ([1, 2]))
     environ = dict(spec.environ)
 
     assert environ["NIMBUSGUARD_RAY_MIN_REPLICAS"] == str(replicas)
