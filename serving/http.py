@@ -121,11 +121,11 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse; complete requests start from here."""
         self.last_active = time.perf_counter()
-        was_in_head = self._in_head
+        head = self._headers if self._in_head else None
         rest: bytes | None = data
         while rest is not None and not self._is_broken:
             rest = self._feed(rest)
-        if was_in_head and self._in_head:
+        if self._in_head and head is self._headers:  # the same head, before and after
             # One header without an end never reaches `on_header`, so it is counted as it comes.
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
@@ -186,6 +186,7 @@ class HttpConnection(asyncio.Protocol):
             return
         request = self._new_request()
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
         self._enqueue(request)
 
     # Reading

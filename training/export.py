@@ -12,11 +12,10 @@ import io
 import logging
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -27,50 +26,20 @@ from model_store.metadata import ONNX_FILE, TORCHSCRIPT_FILE
 from model_store.probe import probe_states, require_q_values
 from nimbusguard.contract.errors import ArtifactCorrupted
 from nimbusguard.contract.features import STATE_DIM
-from training.network import QNetwork
+from training.network import Exportable
+from training.parity import TOLERANCE, ParityReport, compare
 
 STATE_NAME: Final = "state"
 Q_VALUES_NAME: Final = "q_values"
 OPSET: Final = 18
 """The lowest opset that the exporter of torch 2.13 writes without a conversion, for the oldest
 readers. The network needs Gemm and Relu only."""
-TOLERANCE: Final = 1e-5
-"""Largest difference of a Q-value, relative to the largest magnitude of its row or 1."""
-TIE: Final = 1e-6
-"""Two best Q-values closer than this, by the same measure, are equal to float32 rounding: which one
-is the larger is then no property of the network."""
 _LOCAL: Final = (".debug_pkl", "/serialization_id")
 """Entries of an archive that are made of local paths; no reader needs them."""
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParityReport:
-    """How closely the files agree with one another, and with the eager network when it is given."""
-
-    states: int
-    """Number of states compared."""
-    argmax_differs: int
-    """States where the best action differs and the two best Q-values are no tie."""
-    ties: int
-    """States whose two best Q-values are equal to float32 rounding; in a sound network 0."""
-    max_difference_onnx: float
-    """Largest relative difference between TorchScript and ONNX."""
-    max_difference_eager: float | None
-    """The same between TorchScript and eager; None if only the files were compared."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the files may be published as one network."""
-        differences = (self.max_difference_onnx, self.max_difference_eager or 0.0)
-        return self.argmax_differs == 0 and max(differences) <= TOLERANCE
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as it stands in a version's metadata."""
-        return {**asdict(self), "passed": self.passed}
-
-
-def export(network: QNetwork, directory: Path) -> ParityReport:
+def export(network: Exportable, directory: Path) -> ParityReport:
     """Write `model.pt` and `model.onnx` of a network into an existing directory.
 
     Returns:
@@ -86,7 +55,7 @@ def export(network: QNetwork, directory: Path) -> ParityReport:
     return report
 
 
-def export_files(network: QNetwork) -> tuple[dict[str, bytes], ParityReport]:
+def export_files(network: Exportable) -> tuple[dict[str, bytes], ParityReport]:
     """`model.pt` and `model.onnx` of a network and their comparison; raises what `export` does."""
     served = network.folded()
     files = {TORCHSCRIPT_FILE: torchscript_bytes(served), ONNX_FILE: onnx_bytes(served)}
@@ -110,7 +79,9 @@ def check_artifacts(directory: Path) -> ParityReport:
     return check_files(files)
 
 
-def check_files(files: Mapping[str, bytes], eager: nn.Module | None = None) -> ParityReport:
+def check_files(
+    files: Mapping[str, bytes], eager: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> ParityReport:
     """Run both files on the probe states and compare their answers.
 
     Args:
@@ -138,34 +109,7 @@ def check_files(files: Mapping[str, bytes], eager: nn.Module | None = None) -> P
     return report
 
 
-def compare(
-    scripted: NDArray[np.float32],
-    onnx: NDArray[np.float32],
-    eager: NDArray[np.float32] | None,
-) -> ParityReport:
-    """Compare Q-values (B, A) of the same states from two or three sources."""
-    scale = np.maximum(1.0, np.abs(scripted).max(axis=1))  # (B,)
-    best_two = np.sort(scripted, axis=1)[:, -2:].astype(np.float64)  # (B, 2)
-    tie = best_two[:, 1] - best_two[:, 0] <= TIE * scale  # (B,)
-    action = scripted.argmax(axis=1)
-    differs = np.zeros(len(scripted), dtype=np.bool_)
-    differences: list[float] = []
-    for other in (onnx, eager):
-        if other is None:
-            continue
-        differs |= other.argmax(axis=1) != action
-        gap = np.abs(other.astype(np.float64) - scripted).max(axis=1)  # (B,)
-        differences.append(float((gap / scale).max()))
-    return ParityReport(
-        states=len(scripted),
-        argmax_differs=int((differs & ~tie).sum()),
-        ties=int(tie.sum()),
-        max_difference_onnx=differences[0],
-        max_difference_eager=differences[1] if eager is not None else None,
-    )
-
-
-def weights_digest(network: QNetwork) -> str:
+def weights_digest(network: Exportable) -> str:
     """`sha256:<hex>` over the shapes and float32 bytes of the folded weights, layer by layer.
 
     Unlike the digest of a file it does not depend on the versions of torch and ONNX.
@@ -295,7 +239,9 @@ def _quiet_exporter() -> Iterator[None]:
         registry.setLevel(level)
 
 
-def _run_eager(network: nn.Module, states: NDArray[np.float32]) -> NDArray[np.float32]:
+def _run_eager(
+    network: Callable[[torch.Tensor], torch.Tensor], states: NDArray[np.float32]
+) -> NDArray[np.float32]:
     with torch.inference_mode():
         q_values: NDArray[np.float32] = network(torch.from_numpy(states)).numpy()
     require_q_values(q_values, len(states), "the eager network")

@@ -12,6 +12,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 from numpy.typing import NDArray
 
+from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -21,7 +22,15 @@ from nimbusguard.contract.errors import (
     PredictorUnavailable,
 )
 from serving.calls import Trace
-from transformer.hop import HopAnswer, checked_answer, first_traced, joined_ids
+from transformer.hop import (
+    HopAnswer,
+    authority,
+    first_traced,
+    joined_ids,
+    require_finite,
+    require_identity,
+    require_tensor,
+)
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
@@ -50,10 +59,10 @@ class GrpcPredictorClient:
     """
 
     def __init__(self, host: str, port: int, model_name: str) -> None:
-        self._target = f"{host}:{port}"
+        self._target = authority(host, port)
         self._model_name = model_name
-        self._channel: Any = None
-        self._stub: Any = None
+        self._channel: grpc.aio.Channel | None = None
+        self._infer: Any = None
 
     async def infer(
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
@@ -63,14 +72,8 @@ class GrpcPredictorClient:
         request.inputs.add(name="state", datatype="FP32", shape=state.shape)
         request.raw_input_contents.append(state.tobytes())
         timeout_s = max(deadline_at - time.perf_counter(), 0.0)
-        if self._stub is None:
-            # Not in `__init__`: a channel belongs to the event loop that runs when it is made.
-            self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
-            self._stub = pb_grpc.GRPCInferenceServiceStub(self._channel)
         try:
-            answer = await self._stub.ModelInfer(
-                request, timeout=timeout_s, metadata=_metadata(traces)
-            )
+            answer = await self._connected()(request, timeout=timeout_s, metadata=_metadata(traces))
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
         return self._decode(answer, len(state))
@@ -80,23 +83,32 @@ class GrpcPredictorClient:
         if self._channel is not None:
             await self._channel.close()
 
+    def _connected(self) -> Any:
+        """The predictor's `ModelInfer`; a channel belongs to the event loop that it is made on."""
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+            self._infer = pb_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
+        return self._infer
+
     def _decode(self, answer: Any, rows: int) -> HopAnswer:
+        version = answer.model_version
+        fingerprint = answer.parameters["fingerprint"].string_param
+        require_identity(version, fingerprint)
         try:
-            names = [output.name for output in answer.outputs]
-            index = names.index("q_values")
-            shape = tuple(answer.outputs[index].shape)
-            raw = answer.raw_output_contents
+            index = [output.name for output in answer.outputs].index("q_values")
+            output, raw = answer.outputs[index], answer.raw_output_contents
+            require_tensor(output.datatype, list(output.shape), rows)
             values: Any = (
                 np.frombuffer(raw[index], dtype="<f4")
                 if raw
-                else np.array(answer.outputs[index].contents.fp32_contents, dtype=np.float32)
+                else np.array(output.contents.fp32_contents, dtype=np.float32)
             )
-            q_values = values.reshape(shape)
+            q_values = values.reshape(rows, ACTION_DIM)
         except (ValueError, IndexError) as error:
             message = f"predictor at {self._target}: expected a V2 answer with q_values"
             raise PredictorUnavailable(message) from error
-        fingerprint = answer.parameters["fingerprint"].string_param
-        return checked_answer(q_values, rows, answer.model_version, fingerprint)
+        require_finite(q_values)
+        return HopAnswer(q_values, version, fingerprint)
 
     def _refusal(self, error: Any) -> NimbusGuardError:
         """A gRPC error as ours."""

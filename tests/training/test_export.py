@@ -17,7 +17,6 @@ from nimbusguard.contract.errors import ArtifactCorrupted, InvalidRequest, NonFi
 from training.export import (
     OPSET,
     check_artifacts,
-    compare,
     export,
     onnx_bytes,
     run_onnx,
@@ -26,6 +25,7 @@ from training.export import (
     weights_digest,
 )
 from training.network import Affine, NetworkConfig, QNetwork
+from training.parity import compare
 
 SMALL = NetworkConfig(hidden=(16, 8))
 SMALL_DUELING = NetworkConfig(hidden=(16, 8), dueling=True)
