@@ -84,3 +84,8 @@ bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; write
 
 bench-quick: $(VENV)/.dev ## The same comparison in under two minutes, into runs/bench
 	$(BIN)/python -m bench table --quick --output runs/bench --date "$$(date -u +%F)" $(ARGS)
+
+.PHONY: loadtest
+
+loadtest: $(VENV)/.dev ## Steady load for a minute against a fresh `serve`; the report goes to runs/loadtest
+	$(BIN)/python -m loadtest --scenario steady $(ARGS)
