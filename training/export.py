@@ -12,7 +12,7 @@ import io
 import logging
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, cast
@@ -26,7 +26,7 @@ from model_store.metadata import ONNX_FILE, TORCHSCRIPT_FILE
 from model_store.probe import probe_states, require_q_values
 from nimbusguard.contract.errors import ArtifactCorrupted
 from nimbusguard.contract.features import STATE_DIM
-from training.network import QNetwork
+from training.network import Exportable
 from training.parity import TOLERANCE, ParityReport, compare
 
 STATE_NAME: Final = "state"
@@ -39,7 +39,7 @@ _LOCAL: Final = (".debug_pkl", "/serialization_id")
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
-def export(network: QNetwork, directory: Path) -> ParityReport:
+def export(network: Exportable, directory: Path) -> ParityReport:
     """Write `model.pt` and `model.onnx` of a network into an existing directory.
 
     Returns:
@@ -55,7 +55,7 @@ def export(network: QNetwork, directory: Path) -> ParityReport:
     return report
 
 
-def export_files(network: QNetwork) -> tuple[dict[str, bytes], ParityReport]:
+def export_files(network: Exportable) -> tuple[dict[str, bytes], ParityReport]:
     """`model.pt` and `model.onnx` of a network and their comparison; raises what `export` does."""
     served = network.folded()
     files = {TORCHSCRIPT_FILE: torchscript_bytes(served), ONNX_FILE: onnx_bytes(served)}
@@ -79,7 +79,9 @@ def check_artifacts(directory: Path) -> ParityReport:
     return check_files(files)
 
 
-def check_files(files: Mapping[str, bytes], eager: nn.Module | None = None) -> ParityReport:
+def check_files(
+    files: Mapping[str, bytes], eager: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> ParityReport:
     """Run both files on the probe states and compare their answers.
 
     Args:
@@ -107,7 +109,7 @@ def check_files(files: Mapping[str, bytes], eager: nn.Module | None = None) -> P
     return report
 
 
-def weights_digest(network: QNetwork) -> str:
+def weights_digest(network: Exportable) -> str:
     """`sha256:<hex>` over the shapes and float32 bytes of the folded weights, layer by layer.
 
     Unlike the digest of a file it does not depend on the versions of torch and ONNX.
@@ -237,7 +239,9 @@ def _quiet_exporter() -> Iterator[None]:
         registry.setLevel(level)
 
 
-def _run_eager(network: nn.Module, states: NDArray[np.float32]) -> NDArray[np.float32]:
+def _run_eager(
+    network: Callable[[torch.Tensor], torch.Tensor], states: NDArray[np.float32]
+) -> NDArray[np.float32]:
     with torch.inference_mode():
         q_values: NDArray[np.float32] = network(torch.from_numpy(states)).numpy()
     require_q_values(q_values, len(states), "the eager network")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import nn
@@ -52,6 +52,18 @@ class NetworkConfig:
         """Widths from the state to the Q-values of the network as served, streams side by side."""
         last = self.hidden[-1] * (2 if self.dueling else 1)
         return (STATE_DIM, *self.hidden[:-1], last, ACTION_DIM)
+
+
+class Exportable(Protocol):
+    """A network that knows its own form for export."""
+
+    def folded(self) -> nn.Sequential:
+        """One sequence with the same function and weights of its own."""
+        ...
+
+    def __call__(self, state: torch.Tensor) -> torch.Tensor:
+        """Q-values (B, A) of states (B, F)."""
+        ...
 
 
 class Affine(nn.Module):

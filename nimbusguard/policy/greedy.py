@@ -28,6 +28,13 @@ class Choice(NamedTuple):
     """Q-value of the choice minus that of the next best allowed action (B,); 0 without one."""
 
 
+def choose_allowed(q_values: NDArray[np.float32], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The best action (B,) of Q-values (B, A) under a mask (B, A), ties as in `choose`."""
+    masked = np.where(allowed, q_values, -np.inf)  # (B, A)
+    action: NDArray[np.int64] = _PREFERENCE[np.argmax(masked[:, _PREFERENCE], axis=1)]
+    return action
+
+
 def choose(
     q_values: NDArray[np.float32],
     current: NDArray[np.int64],
@@ -46,8 +53,8 @@ def choose(
         The choice of each row.
     """
     allowed = allowed_actions(current, minimum, maximum)  # (B, A)
+    action = choose_allowed(q_values, allowed)  # (B,)
     masked = np.where(allowed, q_values, -np.inf)  # (B, A)
-    action = _PREFERENCE[np.argmax(masked[:, _PREFERENCE], axis=1)]  # (B,)
     best_two = np.partition(masked, masked.shape[1] - 2, axis=1)[:, -2:].astype(
         np.float64
     )  # (B, 2)

@@ -1,10 +1,10 @@
 """The guard rails around a recommended action: what the operator does with it, and why.
 
-A network may add replicas freely; it may remove them only when it kept asking for it, and when the
-rule of the Kubernetes HPA does not object. The same code runs in the operator, with one row, and in
-training, with thousands of rows, so that a policy is trained and judged inside the rails that it
-will be run in. Pure: the memory between two decisions is a value that goes in and comes out, and
-`now_s` is an argument.
+A network may add replicas freely; it may remove them only as far as the rule of the Kubernetes HPA,
+over its stabilization window, does not object. The same code runs in the operator, with one row,
+and in training, with thousands of rows, so that a policy is trained and judged inside the rails
+that it will be run in. Pure: the memory between two decisions is a value that goes in and comes
+out, and `now_s` is an argument.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import CHANGES
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX
-from nimbusguard.policy.hpa import DEFAULT_TOLERANCE, desired_replicas_batch
 
 _CPU = INDEX["cpu_utilization"]
 _RATE = INDEX["request_rate"]
@@ -27,22 +26,26 @@ _PODS = INDEX["pod_count"]
 _QUEUE = INDEX["queue_depth"]
 # Fewer requests in an interval than this say more of chance and idle CPU than of their own cost.
 _MIN_REQUESTS: Final = 10
+SLOTS: Final = 32
+"""Slots of time that a stabilization window is remembered in."""
+# More replicas than any workload has.
+_ALL: Final = np.int64(10**6)
+# A product that is whole on paper must not be lifted to the next integer by rounding.
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardSettings:
     """Every rule of the guard as a number."""
 
-    stabilization_window_s: float = 60.0
-    """Seconds for which every recommendation must have been a removal before one is carried out; 0
-    turns the rule off. The exact window of the HPA (300 s over absolute wishes) lets a policy of
-    steps of two come down by two replicas in five minutes; see docs/training.md for the sweep."""
-    hpa_target: float = 0.85
+    hpa_target: float = 0.82
     """CPU utilization at which the HPA rule would run the workload, as ratio of the limit. A
-    removal never goes below the replicas that this rule wants. 0.85 only stops removals that would
-    end close to saturation: what the network saves, it saves between here and a tuned HPA."""
-    hpa_tolerance: float = DEFAULT_TOLERANCE
-    """No wish of the HPA rule while utilization over target lies within 1 ± this ratio."""
+    removal never goes below the replicas that this rule wants, or wanted within the window. Higher
+    than an HPA would be set, because the network above it sees queue and latency too."""
+    stabilization_window_s: float = 600.0
+    """Seconds for which a wish of the HPA rule holds; 0 asks only for the newest. The window is
+    over absolute wishes, so a policy of steps of two comes down in its own time once the window has
+    passed, instead of by two in each window; docs/training.md has the sweep."""
     burst_ratio: float = 2.0
     """Demand over ready replicas from which on steps of two are too slow, and the guard itself
     adds what is missing. 0 turns the rule off."""
@@ -59,7 +62,6 @@ class GuardSettings:
     def __post_init__(self) -> None:
         _require(self.stabilization_window_s >= 0, "stabilization_window_s", "at least 0")
         _require(0 < self.hpa_target <= 1, "hpa_target", "above 0 and at most 1")
-        _require(0 <= self.hpa_tolerance < 1, "hpa_tolerance", "at least 0 and below 1")
         _require(self.burst_ratio == 0 or self.burst_ratio > 1, "burst_ratio", "0 or above 1")
         _require(self.burst_headroom >= 1, "burst_headroom", "at least 1")
         _require(0 < self.calm_utilization <= 1, "calm_utilization", "above 0 and at most 1")
@@ -73,23 +75,27 @@ class Rule(IntFlag):
     NONE = 0
     BOUNDS = 1
     """The target left the bounds and was brought back."""
-    STABILIZATION = 2
-    """A removal was held, or made smaller, because it was not asked for long enough."""
-    HPA_OBJECTS = 4
+    HPA_OBJECTS = 2
     """A removal was held, or made smaller, because the HPA rule wants the replicas."""
+    STABILIZATION = 4
+    """A removal was held, or made smaller, because the HPA rule wanted the replicas of late."""
     BURST = 8
     """Replicas were added because demand is a multiple of what is ready."""
 
 
 class GuardMemory(NamedTuple):
-    """What the guard remembers of each workload, (B,) each; a restart begins anew."""
+    """What the guard remembers of each of B workloads; a restart begins anew."""
 
-    kept_one_s: NDArray[np.float64]
-    """When a recommendation last was no removal at all."""
-    kept_two_s: NDArray[np.float64]
-    """When a recommendation last removed fewer than two replicas."""
+    wishes: NDArray[np.int64]
+    """The highest wish of the HPA rule in each of the latest slots of time, a ring (B, SLOTS)."""
+    wished_s: NDArray[np.float64]
+    """When a slot was last written (B, SLOTS)."""
+    slot: NDArray[np.int64]
+    """The slot that is being written (B,)."""
+    opened_s: NDArray[np.float64]
+    """When it was opened (B,)."""
     cpu_s_per_request: NDArray[np.float64]
-    """Running mean of CPU seconds a request, in pods; NaN until a calm moment was seen."""
+    """Running mean of CPU seconds a request, in pods (B,); NaN until a calm moment was seen."""
 
 
 class Verdict(NamedTuple):
@@ -111,18 +117,39 @@ class Bounds(NamedTuple):
 def start(count: int, now_s: float) -> GuardMemory:
     """Memory of `count` workloads of which nothing is known.
 
-    The window counts from `now_s`, so that nothing is removed right after a restart.
+    What is unknown might have needed every replica there is, so nothing is removed before a whole
+    window has been seen.
     """
-    now = np.full(count, now_s, dtype=np.float64)
-    return GuardMemory(now, now.copy(), np.full(count, np.nan))
+    return GuardMemory(
+        np.full((count, SLOTS), _ALL, dtype=np.int64),
+        np.full((count, SLOTS), now_s, dtype=np.float64),
+        np.zeros(count, dtype=np.int64),
+        np.full(count, now_s, dtype=np.float64),
+        np.full(count, np.nan),
+    )
 
 
 def restart(memory: GuardMemory, rows: NDArray[np.bool_], now_s: float) -> GuardMemory:
     """Memory in which the workloads of a mask (B,) begin anew."""
+    fresh = start(len(rows), now_s)
+    each = rows[:, None]
     return GuardMemory(
-        np.where(rows, now_s, memory.kept_one_s),
-        np.where(rows, now_s, memory.kept_two_s),
-        np.where(rows, np.nan, memory.cpu_s_per_request),
+        np.where(each, fresh.wishes, memory.wishes),
+        np.where(each, fresh.wished_s, memory.wished_s),
+        np.where(rows, fresh.slot, memory.slot),
+        np.where(rows, fresh.opened_s, memory.opened_s),
+        np.where(rows, fresh.cpu_s_per_request, memory.cpu_s_per_request),
+    )
+
+
+def take(memory: GuardMemory, rows: NDArray[np.int64]) -> GuardMemory:
+    """The memory of some workloads (B,), in a new order; a row may be taken more than once."""
+    return GuardMemory(
+        memory.wishes[rows],
+        memory.wished_s[rows],
+        memory.slot[rows],
+        memory.opened_s[rows],
+        memory.cpu_s_per_request[rows],
     )
 
 
@@ -152,15 +179,16 @@ def judge(
     """
     change = CHANGES[action]  # (B,)
     rules = np.zeros_like(current)
-    memory = _remember(settings, memory, change, raw, now_s)
+    wanted = _hpa_wish(settings, raw, current)  # (B,)
+    memory = _remember(settings, memory, wanted, raw, now_s)
 
     wish = current + change
-    target = np.maximum(wish, current - _removable(settings, memory, now_s))
-    rules |= np.where(target != wish, int(Rule.STABILIZATION), 0)
+    target = np.maximum(wish, np.minimum(current, wanted))
+    rules |= np.where(target != wish, int(Rule.HPA_OBJECTS), 0)
 
     wish = target
-    target = np.maximum(wish, np.minimum(current, _hpa_wish(settings, raw, current)))
-    rules |= np.where(target != wish, int(Rule.HPA_OBJECTS), 0)
+    target = np.maximum(wish, np.minimum(current, _highest_wish(settings, memory, now_s)))
+    rules |= np.where(target != wish, int(Rule.STABILIZATION), 0)
 
     wish = target
     target = np.maximum(wish, _burst_wish(settings, memory, raw, current))
@@ -184,7 +212,7 @@ def names_of(rules: int) -> list[str]:
 def _remember(
     settings: GuardSettings,
     memory: GuardMemory,
-    change: NDArray[np.int64],
+    wanted: NDArray[np.int64],
     raw: NDArray[np.float64],
     now_s: float,
 ) -> GuardMemory:
@@ -195,32 +223,32 @@ def _remember(
     mixed = known + settings.demand_weight * (newest - known)
     learnt = np.where(np.isnan(known), newest, mixed)
     calm = measurable & (cpu > 0) & (cpu < settings.calm_utilization)
-    return GuardMemory(
-        np.where(change >= 0, now_s, memory.kept_one_s),
-        np.where(change >= -1, now_s, memory.kept_two_s),
-        np.where(calm, learnt, known),
-    )
+    # A ring of slots covers the window however often it is asked; a slot keeps its highest wish.
+    lasts_s = settings.stabilization_window_s / (SLOTS - 1)
+    opens = now_s - memory.opened_s >= lasts_s
+    slot = np.where(opens, (memory.slot + 1) % SLOTS, memory.slot)
+    row = np.arange(len(slot))
+    wishes, wished_s = memory.wishes.copy(), memory.wished_s.copy()
+    wishes[row, slot] = np.where(opens, wanted, np.maximum(wanted, wishes[row, slot]))
+    wished_s[row, slot] = now_s
+    opened_s = np.where(opens, now_s, memory.opened_s)
+    return GuardMemory(wishes, wished_s, slot, opened_s, np.where(calm, learnt, known))
 
 
-def _removable(settings: GuardSettings, memory: GuardMemory, now_s: float) -> NDArray[np.int64]:
-    window = settings.stabilization_window_s
-    if window == 0:
-        return np.full(memory.kept_one_s.shape, int(-CHANGES.min()), dtype=np.int64)
-    one = now_s - memory.kept_one_s >= window
-    two = now_s - memory.kept_two_s >= window
-    count: NDArray[np.int64] = one.astype(np.int64) + two.astype(np.int64)
-    return count
+def _highest_wish(settings: GuardSettings, memory: GuardMemory, now_s: float) -> NDArray[np.int64]:
+    recent = now_s - memory.wished_s <= settings.stabilization_window_s
+    highest: NDArray[np.int64] = np.where(recent, memory.wishes, 0).max(axis=1)
+    return highest
 
 
 def _hpa_wish(
     settings: GuardSettings, raw: NDArray[np.float64], current: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    ratio = raw[:, _CPU] / settings.hpa_target
-    unknown = ~np.isfinite(ratio)
-    wish = desired_replicas_batch(
-        current, np.where(unknown, 1.0, np.maximum(ratio, 0.0)), tolerance=settings.hpa_tolerance
-    )
-    return np.where(unknown, current, wish)
+    """Pods that bring CPU to its target, without tolerance; the current ones if CPU is unknown."""
+    busy = raw[:, _CPU] * raw[:, _PODS]
+    unknown = ~np.isfinite(busy)
+    wish = np.ceil(np.where(unknown, 0.0, busy) / settings.hpa_target - _ROUNDING)
+    return np.where(unknown, current, wish.astype(np.int64))
 
 
 def _burst_wish(

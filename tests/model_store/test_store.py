@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from model_store.local import LocalFolder
 from model_store.packaged import packaged_path, packaged_store
 from model_store.store import Candidate, ModelStore, open_store
 from nimbusguard.contract.errors import (
@@ -328,6 +329,22 @@ def test_promotions_at_once_lose_nothing(
     assert store.aliases(MODEL) == {"future": "2", "production": "1", "canary": "1"}
     assert seen.count(None) == 2
     assert names_in(path.parent) == ["1", "2", "aliases.json"]
+
+
+def test_aliases_that_changed_meanwhile_are_not_overwritten(tmp_path: Path) -> None:
+    """Whoever read an older file is told so, and what a dead promoter left is removed."""
+    folder = LocalFolder(tmp_path)
+    (tmp_path / MODEL).mkdir()
+    (tmp_path / MODEL / ".aliases-of-a-dead-one").write_bytes(b"half")
+
+    assert folder.replace_aliases(MODEL, b"first", None) is True
+    seen = folder.read_aliases(MODEL)
+    assert folder.replace_aliases(MODEL, b"second", seen.tag) is True
+    assert folder.replace_aliases(MODEL, b"third", seen.tag) is False
+    assert folder.replace_aliases(MODEL, b"third", None) is False
+
+    assert folder.read_aliases(MODEL).content == b"second"
+    assert names_in(tmp_path / MODEL) == ["aliases.json"]
 
 
 def test_a_broken_version_is_never_promoted(

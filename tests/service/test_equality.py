@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.probe import probe_states
@@ -157,13 +157,7 @@ def test_a_row_that_cannot_be_decided_on_is_refused_in_every_protocol(
     bounds=st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted),
     current=st.integers(0, 70),
 )
-@settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=100)
 def test_any_one_row_is_answered_alike_in_every_protocol(
     rest_caller: Caller, row: tuple[float, ...], bounds: list[int], current: int
 ) -> None:

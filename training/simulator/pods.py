@@ -125,6 +125,12 @@ class Pods:
         removed: NDArray[np.int64] = np.maximum(before - target, 0)
         return removed
 
+    def follow(self, leader: NDArray[np.int64]) -> None:
+        """Put every lane's pods into the state of its leader's (N,)."""
+        tables = (self.count, self.created_at, self.ready_at, self.warm_at, self.kills)
+        for table in (*tables, self.speed, self.cold_speed):
+            table[:] = table[leader]
+
     def kill(
         self,
         lanes: NDArray[np.int64],
@@ -227,8 +233,12 @@ def _between(
     return lane, slot
 
 
-def pick_ready(ready: NDArray[np.bool_], seed: NDArray[np.uint64], now: int) -> NDArray[np.int64]:
+def pick_ready(
+    ready: NDArray[np.bool_], seed: NDArray[np.uint64], age_s: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """One ready pod of each lane (K,) by chance; the mask (K, P) has one in every row."""
     order = np.cumsum(ready, axis=1)
-    wanted = 1 + np.floor(uniform(seed, now, Purpose.VICTIM) * order[:, -1]).astype(np.int64)
+    wanted = 1 + np.floor(
+        uniform(seed, age_s.astype(np.uint64), Purpose.VICTIM) * order[:, -1]
+    ).astype(np.int64)
     return np.asarray(np.argmax(order >= wanted[:, None], axis=1), dtype=np.int64)

@@ -1,0 +1,217 @@
+"""The cluster simulator as the learner sees it: states, masks, prices, and the guard in the loop.
+
+Prices are in pods, averaged over a decision interval. From the pods paid for, the pods that the
+arriving requests themselves keep busy are subtracted: traffic does not depend on what a policy
+does, so the difference between policies stays as it is, and most of the noise goes.
+
+Source: Mao et al. 2019, "Variance Reduction for Reinforcement Learning in Input-Driven
+Environments": any function of the input process is a baseline without bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nimbusguard.contract.actions import CHANGES, ScaleAction, allowed_actions
+from nimbusguard.contract.normalization import impute, normalize
+from nimbusguard.policy import guard
+from nimbusguard.policy.guard import Bounds, GuardSettings
+from training.environment import LaneStep, Observation
+from training.objective import Objective
+from training.simulator.interface import Step
+from training.simulator.lanes import ClusterLanes
+from training.simulator.sampler import EpisodeSampler
+from training.simulator.settings import Range, SimulatorSettings
+from training.simulator.workload import Episode, Workload
+
+ONLY_HOLD: Final = np.arange(len(ScaleAction)) == ScaleAction.NO_ACTION
+ONLY_HOLD.setflags(write=False)
+
+LEARNING_RANGES: Final = replace(
+    SimulatorSettings(), startup_s=Range(5.0, 40.0, 12.0, logarithmic=True)
+)
+"""The simulator's ranges, start-up excepted: what a pod that takes two minutes to start needs in
+reserve cannot be told from eleven numbers, and would be paid by every service that starts in ten
+seconds. Another objective brings another range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSettings:
+    """What the lanes of the learner are like."""
+
+    guarded_ratio: float = 0.5
+    """Share of lanes in which the guard stands between policy and cluster. The others are raw, so
+    that the policy stays fit to be used without it."""
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    """The rails of the guarded lanes."""
+    simulator: SimulatorSettings = LEARNING_RANGES
+    """What each exploring cluster is drawn from."""
+    change_cost: float = 0.3
+    """Price of each replica added or removed, in pods for one decision interval: small beside a pod
+    kept for minutes, large enough to prefer rest among equals."""
+
+
+def see(raw: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What a served policy would see of raw features (B, F).
+
+    Returns:
+        The state (B, F), and where the service would refuse to decide (B,): the operator then
+        holds.
+    """
+    imputed = impute(raw)
+    refused: NDArray[np.bool_] = np.any(imputed.refused, axis=1)
+    return normalize(np.where(imputed.refused, 0.0, imputed.values)).state, refused
+
+
+def mask_of(
+    current: NDArray[np.int64], bounds: Bounds, refused: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Actions that bounds allow (B, A); NO_ACTION alone where nothing could be decided."""
+    allowed = allowed_actions(current, bounds.minimum, bounds.maximum)
+    return np.where(refused[:, None], ONLY_HOLD, allowed)
+
+
+def bounds_of(objective: Objective, lanes: int) -> Bounds:
+    """The objective's bounds for each lane."""
+    return Bounds(
+        np.full(lanes, objective.min_replicas, dtype=np.int64),
+        np.full(lanes, objective.max_replicas, dtype=np.int64),
+    )
+
+
+class ClusterEnvironment:
+    """Simulated clusters as an `Environment`; each reset draws new episodes for all lanes.
+
+    The first lanes measure: the very cluster that the objective names, under real traffic alone.
+    What violates there decides the multiplier. The others are drawn from wide ranges, generated
+    traffic included, some of which no policy could serve within the budget.
+    """
+
+    def __init__(
+        self,
+        workloads: Sequence[Workload],
+        objective: Objective,
+        *,
+        lanes: int,
+        measuring: int,
+        decisions: int,
+        settings: LaneSettings,
+        group: int = 1,
+    ) -> None:
+        """Describe the lanes; nothing is simulated before the first reset.
+
+        Args:
+            workloads: Traffic that may be learnt from.
+            objective: Limit, bounds and interval.
+            lanes: Number of clusters.
+            measuring: How many of them measure.
+            decisions: Length of an episode; all lanes end together, cut off.
+            settings: Clusters, guard and prices.
+            group: Neighbouring lanes that play one episode.
+        """
+        self._workloads = workloads
+        self._objective = objective
+        self._lanes = lanes
+        self._measuring = measuring
+        self._group = group
+        self._decisions = decisions
+        self._settings = settings
+        self._bounds = bounds_of(objective, lanes)
+        # Spread evenly, so that both kinds are found at every curiosity and price.
+        count = np.floor(np.arange(lanes // group + 1) * settings.guarded_ratio)
+        self._guarded = np.repeat(count[1:] > count[:-1], group)
+
+    @property
+    def lanes(self) -> int:
+        """Number of clusters."""
+        return self._lanes
+
+    def reset(self, seed: Sequence[int]) -> Observation:
+        """Draw new episodes; equal seeds give equal episodes whatever happened before."""
+        rng = np.random.default_rng(tuple(seed))
+        objective, simulator = self._objective, self._settings.simulator
+        measuring, exploring = np.split(np.arange(self._lanes), [self._measuring])
+        self._clusters = ClusterLanes(simulator.nominal(objective), objective, self._lanes)
+        self._clusters.reset(measuring, self._copies(lambda: self._measure(rng), len(measuring)))
+        sampler = EpisodeSampler(self._workloads, objective, decisions=self._decisions, rng=rng)
+        self._clusters.settings = simulator
+        self._clusters.reset(exploring, self._copies(sampler.draw, len(exploring)))
+        self._memory = guard.start(self._lanes, 0.0)
+        self._now_s = 0.0
+        return self._look()
+
+    def step(self, action: NDArray[np.int64]) -> LaneStep:
+        """Let the guard judge, scale, and let one interval pass."""
+        current = self._clusters.current_replicas
+        target = self._judge(action, current)
+        outcome = self._clusters.step(target)
+        self._now_s += self._objective.interval_s
+        after = self._look()
+        return LaneStep(
+            after=after,
+            following=after,
+            cost=self._cost(outcome, np.abs(target - current)),
+            violation=self._pods(outcome.violations).astype(np.float32),
+            violating=outcome.violations,
+            requests=outcome.arrivals,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+        )
+
+    def follow(self, leader: NDArray[np.int64]) -> Observation:
+        """Put every lane into the state of its leader (L,), of the same group."""
+        self._clusters.follow(leader)
+        self._memory = guard.take(self._memory, leader)
+        return self._look()
+
+    def _copies(self, draw: Callable[[], Episode], lanes: int) -> list[Episode]:
+        """Episodes for some lanes, one for each group."""
+        drawn = [draw() for _ in range(lanes // self._group)]
+        return [episode for episode in drawn for _ in range(self._group)]
+
+    def _measure(self, rng: np.random.Generator) -> Episode:
+        """A stretch of real traffic at the objective's own scale."""
+        workload = self._workloads[int(rng.integers(len(self._workloads)))]
+        length_s = self._decisions * self._objective.interval_s
+        latest = max(int(workload.duration_s - length_s), 0)
+        return Episode(
+            workload=workload,
+            seed=int(rng.integers(2**63)),
+            scale=self._objective.busy_pods,
+            start_s=int(rng.integers(latest + 1)),
+            decisions=self._decisions,
+        )
+
+    def _judge(self, action: NDArray[np.int64], current: NDArray[np.int64]) -> NDArray[np.int64]:
+        self._memory, verdict = guard.judge(
+            self._settings.guard,
+            self._memory,
+            action,
+            self._raw,
+            current,
+            self._bounds,
+            now_s=self._now_s,
+        )
+        return np.where(self._guarded, verdict.target, current + CHANGES[action])
+
+    def _look(self) -> Observation:
+        self._raw = self._clusters.observe()
+        state, refused = see(self._raw)
+        return Observation(state, mask_of(self._clusters.current_replicas, self._bounds, refused))
+
+    def _pods(self, requests: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pods that requests of one interval keep busy."""
+        service_s = self._clusters.parameters["service_time_s"]
+        busy: NDArray[np.float64] = requests * service_s / self._objective.interval_s
+        return busy
+
+    def _cost(self, outcome: Step, changed: NDArray[np.int64]) -> NDArray[np.float32]:
+        paid = outcome.pod_seconds / self._objective.interval_s
+        spare = paid - self._pods(outcome.arrivals)
+        cost = spare + self._settings.change_cost * changed
+        return cost.astype(np.float32)
