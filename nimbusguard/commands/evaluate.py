@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="windows to judge on (%(default)s)",
     )
     parser.add_argument("--windows", nargs="*", help="only windows whose names begin so")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11])
     parser.add_argument("--decisions", type=int, help="cut each window to so many decisions")
     parser.add_argument(
         "--families",
