@@ -50,3 +50,11 @@ lock: $(VENV)/.dev ## Write requirements.lock from the environment
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis runs
+
+.PHONY: bench bench-quick
+# Needs `wrk` (Debian: apt install wrk). About 35 minutes; nothing else should run on the machine.
+bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; writes bench/results.md
+	$(BIN)/python -m bench all --date "$$(date -u +%F)" $(ARGS)
+
+bench-quick: $(VENV)/.dev ## The same comparison in under two minutes, into runs/bench
+	$(BIN)/python -m bench table --quick --output runs/bench --date "$$(date -u +%F)" $(ARGS)

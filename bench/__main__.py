@@ -20,6 +20,7 @@ from bench.plan import full_plan, quick_plan
 from bench.plot import draw
 from bench.poison import run_poison
 from bench.processes import ROOT, ServerFailedError
+from bench.profile import run_profile
 from bench.report import render, targets_table
 from bench.soak import run_memory, run_soak
 from bench.targets import judge
@@ -33,6 +34,7 @@ PARTS: Final[dict[str, str]] = {
     "poison": "one client in four sends rows of ten features",
     "soak": "memory over two million requests",
     "memory": "memory after each kind of load",
+    "profile": "where the CPU time of one request goes",
     "report": "write the page and the plot again from what was measured",
     "all": "every part, one after another",
 }
@@ -101,6 +103,7 @@ def _chosen(args: argparse.Namespace, options: Options) -> list[tuple[str, Calla
         "poison": lambda: run_poison(options),
         "soak": lambda: run_soak(options, count=args.requests),
         "memory": lambda: run_memory(options),
+        "profile": lambda: run_profile(options),
     }
     if args.part == "report":
         return []

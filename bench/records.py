@@ -195,6 +195,21 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Where the CPU time of one request went in one process."""
+
+    workload: str
+    process: str
+    rate: float
+    """Answers per second while it was sampled."""
+    samples: int
+    cpu_us: float
+    """CPU time of the process for one request, in microseconds."""
+    stages_us: dict[str, float]
+    """The same by stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """Everything that has been measured; a section that was not run is None."""
 
@@ -203,3 +218,4 @@ class Document:
     poison: Poison | None = None
     soak: Soak | None = None
     memory: tuple[Stage, ...] | None = None
+    profile: tuple[Profile, ...] | None = None

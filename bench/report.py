@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.machine import Provenance
 from bench.plan import Workload
-from bench.records import Cell, Document, Measurement, Overload, Poison, Soak, Stage, Table, ratio
+from bench.records import (
+    Cell,
+    Document,
+    Measurement,
+    Overload,
+    Poison,
+    Profile,
+    Soak,
+    Stage,
+    Table,
+    ratio,
+)
 from bench.systems import REFERENCES, Side, System
 from bench.targets import Verdict, judge, p50, p99, rate
 
@@ -16,6 +28,7 @@ _SECTIONS = {
     "poison": "Poison",
     "soak": "Soak",
     "memory": "Memory",
+    "profile": "Profile",
 }
 
 
@@ -46,6 +59,8 @@ def render(document: Document, origins: Mapping[str, Provenance], *, plot: str |
         parts += ["## Soak", soak_table(document.soak)]
     if document.memory is not None:
         parts += ["## Memory by load", memory_table(document.memory)]
+    if document.profile is not None:
+        parts += ["## Where the CPU time of one request goes", profile_table(document.profile)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -193,6 +208,7 @@ def overload_table(overload: Overload) -> str:
         ["capacity (fastest closed loop), requests/s", number(overload.capacity)],
         [f"offered for {overload.seconds:.0f} s, requests/s", number(overload.offered)],
         ["accepted, requests/s", number(overload.accepted)],
+        ["accepted over capacity", number(overload.goodput)],
         ["refused with 503, share of all", f"{overload.refused_share:.1%}"],
         ["neither 200 nor 503, requests", str(overload.failed)],
         ["p99 before the overload, ms", number(overload.normal_p99_ms)],
@@ -258,6 +274,16 @@ def memory_table(stages: Sequence[Stage]) -> str:
     return markdown(["system", "process", "after", "resident MiB", "peak MiB"], rows)
 
 
-def systems_in(table: Table) -> tuple[System, ...]:
-    """The systems that a table has cells of."""
-    return tuple(system for system in System if any(cell.system is system for cell in table.cells))
+def profile_table(profiles: Sequence[Profile]) -> str:
+    """Microseconds by stage; one column for each process under each workload."""
+    header = ["µs of CPU for one request"]
+    header += [f"{profile.workload}: {profile.process}" for profile in profiles]
+    total: Counter[str] = Counter()
+    for profile in profiles:
+        total.update(profile.stages_us)
+    rows = [
+        [stage, *(number(profile.stages_us.get(stage, 0.0)) for profile in profiles)]
+        for stage, _ in total.most_common()
+    ]
+    rows.append(["**all**", *(f"**{number(profile.cpu_us)}**" for profile in profiles)])
+    return markdown(header, rows)

@@ -23,6 +23,7 @@ from bench.records import (
     Overload,
     Poison,
     ProcessRecord,
+    Profile,
     Soak,
     Stage,
     Table,
@@ -65,6 +66,7 @@ def load(path: Path) -> tuple[Document, dict[str, Provenance]]:
         poison=_poison(found["poison"]) if "poison" in found else None,
         soak=_soak(found["soak"]) if "soak" in found else None,
         memory=tuple(Stage(**each) for each in found["memory"]) if "memory" in found else None,
+        profile=tuple(Profile(**each) for each in found["profile"]) if "profile" in found else None,
     )
     origins = {name: Provenance(**section["provenance"]) for name, section in sections.items()}
     return document, origins

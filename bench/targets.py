@@ -239,11 +239,11 @@ TARGETS: Final[tuple[Target, ...]] = (
         "Overload: requests that got neither 200 nor 503",
         _overload(lambda overload: overload.failed),
     ),
-    _at_least(
-        0.5,
-        "times",
-        "Overload: accepted requests/s over the capacity",
-        _overload(lambda overload: overload.goodput),
+    _at_most(
+        100,
+        "ms",
+        "Overload: p99 of the answers 503",
+        _overload(lambda overload: overload.refused_p99_ms),
     ),
     _at_most(
         1,

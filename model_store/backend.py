@@ -46,7 +46,7 @@ class Backend(Protocol):
         """One file of a published version.
 
         Raises:
-            FileNotFoundError: The version is not published, or has no such file.
+            FileNotFoundError: It has no such file.
         """
         ...
 

@@ -104,10 +104,7 @@ class ObjectFolder:
 
     def read(self, name: str, version: str, file: str) -> bytes:
         """One file of a published version."""
-        content = self._objects.read(f"{name}/{version}/{file}")
-        if file == METADATA_FILE and content == _TOMBSTONE:
-            raise FileNotFoundError(file)
-        return content
+        return self._objects.read(f"{name}/{version}/{file}")
 
     def create(self, name: str, version: str, files: Mapping[str, bytes], metadata: bytes) -> None:
         """Publish a version: its files in the order of their names, then its metadata."""

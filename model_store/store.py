@@ -6,18 +6,16 @@ published. The store never runs a network: whoever publishes passes the check th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-import orjson
-
+from model_store.aliases import alias_bytes, parse_aliases
 from model_store.backend import Backend
 from model_store.local import LocalFolder
+from model_store.location import backend_at
 from model_store.metadata import METADATA_FILE, MODEL_FILES, Draft, FileRecord, Metadata
 from model_store.names import (
     ALIASES,
@@ -27,7 +25,6 @@ from model_store.names import (
     require_model,
     require_version,
 )
-from model_store.objects import ObjectFolder
 from model_store.verify import VerifiedVersion, require_content
 from nimbusguard.contract.errors import (
     ArtifactCorrupted,
@@ -36,7 +33,6 @@ from nimbusguard.contract.errors import (
     VersionNotFound,
 )
 
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ATTEMPTS: Final = 100
 """Tries against other publishers or promoters before giving up; each failed one means that another
 succeeded."""
@@ -100,7 +96,7 @@ class ModelStore:
         Raises:
             ArtifactCorrupted: `aliases.json` is no object of version numbers.
         """
-        return _parse_aliases(self._backend.read_aliases(require_model(name)).content)
+        return parse_aliases(self._backend.read_aliases(require_model(name)).content)
 
     def resolve(self, name: str, reference: str) -> str:
         """The version that a reference means now.
@@ -228,11 +224,9 @@ class ModelStore:
         version = self.verify(name, reference).metadata.version
         for _ in range(_ATTEMPTS):
             found = self._backend.read_aliases(name)
-            aliases = _parse_aliases(found.content)
+            aliases = parse_aliases(found.content)
             previous = aliases.get(alias)
-            content = orjson.dumps(
-                {**aliases, alias: version}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            )
+            content = alias_bytes({**aliases, alias: version})
             if self._backend.replace_aliases(name, content, found.tag):
                 return previous
         message = f"{name}: aliases in {self.uri} changed {_ATTEMPTS} times meanwhile; try again"
@@ -279,30 +273,7 @@ def open_store(location: str | Path) -> ModelStore:
     Raises:
         InvalidRequest: Another scheme, no bucket, or S3 without the extra that speaks it.
     """
-    if isinstance(location, Path):
-        return ModelStore(LocalFolder(location))
-    parts = urlsplit(location)
-    if location and "://" not in location:
-        return ModelStore(LocalFolder(Path(location)))
-    if parts.scheme == "file" and not parts.netloc:
-        return ModelStore(LocalFolder(Path(parts.path)))
-    if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc):
-        return ModelStore(_object_folder(parts.netloc, parts.path))
-    message = f"store: expected a path, file:///… or s3://bucket/…, got {location!r}"
-    raise InvalidRequest(message)
-
-
-def _object_folder(bucket: str, path: str) -> ObjectFolder:
-    prefix = [part for part in path.split("/") if part]
-    if any(part in (".", "..") for part in prefix):
-        message = f"store: expected a plain prefix, got {path!r}"
-        raise InvalidRequest(message)
-    try:
-        from model_store.s3 import S3Objects
-    except ModuleNotFoundError as error:
-        message = f"store: s3:// needs {error.name}; install nimbusguard[s3]"
-        raise InvalidRequest(message) from error
-    return ObjectFolder(S3Objects(bucket, "/".join(prefix)))
+    return ModelStore(backend_at(location))
 
 
 def _gated(draft: Draft, force_reason: str | None) -> Draft:
@@ -315,21 +286,3 @@ def _gated(draft: Draft, force_reason: str | None) -> Draft:
         )
         raise InvalidRequest(message)
     return draft.forced(force_reason)
-
-
-def _parse_aliases(content: bytes | None) -> dict[str, str]:
-    if content is None:
-        return {}
-    try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        message = f"aliases.json: expected JSON, got {error}"
-        raise ArtifactCorrupted(message) from error
-    if not isinstance(document, dict):
-        message = f"aliases.json: expected an object, got {document!r}"
-        raise ArtifactCorrupted(message)
-    for alias, version in document.items():
-        if not isinstance(version, str) or not is_version(version):
-            message = f"aliases.json: {alias}: expected a version as text, got {version!r}"
-            raise ArtifactCorrupted(message)
-    return document

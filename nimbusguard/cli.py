@@ -12,6 +12,7 @@ from nimbusguard.contract.errors import NimbusGuardError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("nimbusguard.commands.serve", "start transformer and predictor on this machine"),
+    "decide": ("nimbusguard.commands.decide", "one decision, for a payload or from Prometheus"),
     "models": ("nimbusguard.commands.models", "versions of the network: list, publish, promote"),
     "train": ("nimbusguard.commands.train", "learn a policy on simulated clusters"),
     "evaluate": ("nimbusguard.commands.evaluate", "judge policies over real traffic"),

@@ -10,10 +10,9 @@ import signal
 import sys
 import threading
 
-# Read by Ray when it is imported, here and in the processes that it starts.
-os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1")
-os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+from predictor.ray_environ import prepare_environ
+
+prepare_environ(os.environ)  # before anything that imports Ray
 
 import ray
 from ray import serve as ray_serve

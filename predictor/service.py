@@ -184,7 +184,8 @@ def _array_of(rows: States) -> NDArray[np.float32]:
     if isinstance(rows, np.ndarray):
         return rows
     count = len(rows) * STATE_DIM
-    flat = np.fromiter(chain.from_iterable(rows), dtype=np.float32, count=count)
+    with np.errstate(over="ignore"):  # infinity is no state, and is refused as one
+        flat = np.fromiter(chain.from_iterable(rows), dtype=np.float32, count=count)
     return flat.reshape(-1, STATE_DIM)
 
 

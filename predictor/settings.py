@@ -51,7 +51,8 @@ class RaySettings:
     min_replicas: int = 1
     """`NIMBUSGUARD_RAY_MIN_REPLICAS`. Replicas that always run."""
     max_replicas: int = 1
-    """`NIMBUSGUARD_RAY_MAX_REPLICAS`. Above the minimum, Ray adds replicas under load."""
+    """`NIMBUSGUARD_RAY_MAX_REPLICAS`. Above the minimum, Ray adds replicas under load; default the
+    minimum."""
     target_ongoing_requests: float = 32.0
     """`NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS`. Requests in flight that one replica should have; a
     replica answers 32 at once in about 10 ms."""
@@ -67,9 +68,10 @@ def ray_settings(environ: Mapping[str, str]) -> RaySettings:
     """
     read = Reader(environ)
     default = RaySettings()
+    minimum = read.integer("NIMBUSGUARD_RAY_MIN_REPLICAS", default.min_replicas, 1, 1000)
     settings = RaySettings(
-        min_replicas=read.integer("NIMBUSGUARD_RAY_MIN_REPLICAS", default.min_replicas, 1, 1000),
-        max_replicas=read.integer("NIMBUSGUARD_RAY_MAX_REPLICAS", default.max_replicas, 1, 1000),
+        min_replicas=minimum,
+        max_replicas=read.integer("NIMBUSGUARD_RAY_MAX_REPLICAS", minimum, 1, 1000),
         target_ongoing_requests=read.number(
             "NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS", default.target_ongoing_requests, 0.1, 10_000
         ),

@@ -26,11 +26,12 @@ from nimbusguard.contract.tensors import (
     infer_document,
     parse_infer,
 )
-from serving.calls import Call, ModelService, Trace
-from serving.http import HttpRequest
+from serving.calls import Call, ModelService
+from serving.http_message import HttpRequest
 from serving.metrics import ServingMetrics
 from serving.openapi import openapi_document
 from serving.status import retry_after_of, status_of
+from serving.tracing import trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _OCTETS: Final = b"application/octet-stream"
 _HEADER_LENGTH: Final = b"inference-header-content-length"
+_MAX_DIGITS: Final = 20
 _NOTHING: Final = memoryview(b"")
 _VERSIONED: Final = re.compile(rb"/v2/models/([^/]+)/versions/([^/]+)(/ready|/infer)?")
 _MODEL: Final = re.compile(rb"/v[12]/models/([^/:]+)(?:[:/].*)?")
@@ -62,7 +64,8 @@ class RestApp(Generic[PayloadT, ResultT]):
             fail(request, error)
         except Exception as error:
             # A defect of ours, never the caller's doing: told once, with its traceback.
-            logger.exception("unexpected error", extra={"request_id": request.request_id.decode()})
+            request_id = request.request_id.decode("latin-1")
+            logger.exception("unexpected error", extra={"request_id": request_id})
             fail(request, error)
 
     def observe(self, request: HttpRequest, status: int) -> None:
@@ -224,7 +227,9 @@ class _RestCall(Call[PayloadT, ResultT]):
         service: ModelService[PayloadT, ResultT],
     ) -> None:
         headers = request.headers
-        trace = Trace(request.request_id, headers.get(b"traceparent"), headers.get(b"tracestate"))
+        trace = trace_of(
+            request.request_id, headers.get(b"traceparent"), headers.get(b"tracestate")
+        )
         super().__init__(payload, rows, trace)
         self.request = request
         self.service = service
@@ -310,7 +315,8 @@ def _split_binary(request: HttpRequest) -> tuple[Any, memoryview]:
     if declared is None:
         return parse_json(request), _NOTHING
     body = memoryview(request.body)
-    if not declared.isdigit() or int(declared) > len(body):
+    # The length first: Python refuses to convert more than 4,300 digits.
+    if not declared.isdigit() or len(declared) > _MAX_DIGITS or int(declared) > len(body):
         message = (
             f"{_HEADER_LENGTH.decode()}: expected a number up to the body's {len(body)} bytes, "
             f"got {declared[:40].decode('latin-1')!r}"

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from nimbusguard.contract.errors import RequestTooLarge
 from serving.app import RestApp
-from serving.http import MAX_REQUEST_ID, HttpRequest
-from serving.http_server import request_id_source
+from serving.http_message import HttpRequest
+from serving.tracing import RequestIds
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -70,7 +70,7 @@ class AsgiFront:
     def __init__(self, app: RestApp[Any, Any], max_body_bytes: int) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
-        self._next_request_id = request_id_source()
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; other kinds of connection are not taken."""
@@ -79,8 +79,7 @@ class AsgiFront:
         exchange = _Exchange(self._app)
         request = HttpRequest(exchange, scope["method"].encode(), scope["raw_path"] or b"/")
         request.headers = {name.lower(): value for name, value in scope["headers"]}
-        given = request.headers.get(b"x-request-id")
-        request.request_id = given[:MAX_REQUEST_ID] if given else self._next_request_id()
+        request.request_id = self._ids.of(request.headers.get(b"x-request-id"))
         try:
             request.body = await self._read_body(receive)
         except RequestTooLarge as error:

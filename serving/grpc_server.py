@@ -6,7 +6,6 @@ AttributeError, and has neither health nor reflection (kserve-facts D7).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -22,10 +21,13 @@ from nimbusguard.contract.errors import NimbusGuardError, NotFound, Unavailable
 from serving.app import model_metadata, server_metadata
 from serving.calls import ModelService, Trace
 from serving.grpc_codec import parse_request, response_message
+from serving.grpc_health import HealthServicer
+from serving.grpc_methods import Registrar
 from serving.metrics import ServingMetrics
 from serving.model import FutureCall
 from serving.settings import ServerSettings
 from serving.status import retry_after_of, status_of
+from serving.tracing import RequestIds, trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -35,6 +37,7 @@ AnswerT = TypeVar("AnswerT")
 logger = logging.getLogger(__name__)
 
 _SERVICE: Final = "inference.GRPCInferenceService"
+_NO_REPOSITORY: Final = "a version is chosen when the server starts; roll out another one instead"
 
 
 class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, ResultT]):
@@ -43,6 +46,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
     def __init__(self, service: ModelService[PayloadT, ResultT], metrics: ServingMetrics) -> None:
         self._service = service
         self._metrics = metrics
+        self._ids = RequestIds()
 
     async def ServerLive(self, request: Any, context: Any) -> Any:
         """Whether the process answers."""
@@ -68,34 +72,60 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
         """Inference."""
         return await self._answer(request, context, "grpc_infer", self._infer)
 
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        """Left out on purpose, as over REST: any caller could swap the model."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, _NO_REPOSITORY)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        """As `RepositoryModelLoad`."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, _NO_REPOSITORY)
+
+    def count_refused(self) -> None:
+        """Count a message that was none."""
+        self._metrics.observe_request("grpc_other", grpc.StatusCode.INVALID_ARGUMENT.name, 0.0)
+
     async def _answer(
         self,
         request: MessageT,
         context: Any,
         route: str,
-        work: Callable[[MessageT, Any], Awaitable[AnswerT]],
+        work: Callable[[MessageT, Trace], Awaitable[AnswerT]],
     ) -> AnswerT:
         """Run one call, count it, and tell its error in gRPC's terms."""
         began = time.perf_counter()
-        code = "OK"
+        code = grpc.StatusCode.CANCELLED.name  # what stays when the caller goes
+        trace = self._trace_of(context)
         try:
-            return await work(request, context)
+            answer = await work(request, trace)
         except NimbusGuardError as error:
             code = status_of(error).grpc
-            await _abort(context, error, str(error))
+            await _abort(context, trace, error, str(error))
         except Exception as error:
             # As in the REST front: a defect of ours, told once, with its traceback.
-            logger.exception("unexpected error")
+            logger.exception("unexpected error", extra={"request_id": _id_of(trace)[1]})
             code = status_of(error).grpc
-            await _abort(context, error, "internal error; the server's log has the reason")
+            message = "internal error; the log has the reason under this x-request-id"
+            await _abort(context, trace, error, message)
+        else:
+            code = grpc.StatusCode.OK.name
+            context.set_trailing_metadata((_id_of(trace),))
+            return answer
         finally:
             self._metrics.observe_request(route, code, time.perf_counter() - began)
 
-    async def _model_ready(self, request: Any, context: Any) -> Any:
+    def _trace_of(self, context: Any) -> Trace:
+        metadata = dict(context.invocation_metadata() or ())
+        request_id, parent, state = (
+            value.encode() if isinstance(value, str) else None
+            for value in map(metadata.get, ("x-request-id", "traceparent", "tracestate"))
+        )
+        return trace_of(self._ids.of(request_id), parent, state)
+
+    async def _model_ready(self, request: Any, trace: Trace) -> Any:
         self._check_model(request.name, request.version)
         return pb.ModelReadyResponse(ready=self._is_ready())
 
-    async def _model_metadata(self, request: Any, context: Any) -> Any:
+    async def _model_metadata(self, request: Any, trace: Trace) -> Any:
         self._check_model(request.name, request.version)
         document = model_metadata(self._service)
         tensor = pb.ModelMetadataResponse.TensorMetadata
@@ -107,13 +137,13 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
             outputs=[tensor(**entry) for entry in document["outputs"]],
         )
 
-    async def _infer(self, request: Any, context: Any) -> Any:
+    async def _infer(self, request: Any, trace: Trace) -> Any:
         self._check_model(request.model_name, request.model_version)
         service = self._service
         service.check_room()
         infer = parse_request(request, service.inputs, service.outputs)
         payload, rows = service.parse_v2(infer.inputs)
-        call: FutureCall[PayloadT, ResultT] = FutureCall(payload, rows, _trace_of(context))
+        call: FutureCall[PayloadT, ResultT] = FutureCall(payload, rows, trace)
         service.submit(call)
         result = await call.future
         is_raw = len(request.raw_input_contents) > 0
@@ -139,44 +169,6 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
         return True
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):
-    """`grpc.health.v1`, from the model's readiness at the moment of the question."""
-
-    _WATCH_INTERVAL_S: Final = 0.25
-
-    def __init__(self, service: ModelService[Any, Any]) -> None:
-        self._service = service
-
-    async def Check(self, request: Any, context: Any) -> Any:
-        """The status of the server (empty name) or of the inference service."""
-        if request.service not in ("", _SERVICE):
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"service: expected {_SERVICE!r}")
-        return self._response()
-
-    async def Watch(self, request: Any, context: Any) -> Any:
-        """The status now and whenever it changes."""
-        known = request.service in ("", _SERVICE)
-        last = None
-        while not context.cancelled():
-            response = self._response() if known else _UNKNOWN
-            if response != last:
-                last = response
-                yield response
-            await asyncio.sleep(self._WATCH_INTERVAL_S)
-
-    def _response(self) -> Any:
-        try:
-            self._service.check_ready()
-        except Unavailable:
-            return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
-        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
-
-
-_UNKNOWN: Final = health_pb2.HealthCheckResponse(
-    status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-)
-
-
 class GrpcServer:
     """The gRPC server of one model."""
 
@@ -190,6 +182,7 @@ class GrpcServer:
         self._metrics = metrics
         self._settings = settings
         self._server: grpc.aio.Server | None = None
+        self._health: HealthServicer | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen.
@@ -210,10 +203,12 @@ class GrpcServer:
         ]
         server = grpc.aio.server(options=options)
         servicer = InferenceServicer(self._service, self._metrics)
-        pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._service), server)
+        self._health = HealthServicer(self._service, _SERVICE)
+        registrar = Registrar(server, servicer.count_refused)
+        pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, registrar)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), registrar)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             bound = server.add_insecure_port(address)
@@ -226,25 +221,21 @@ class GrpcServer:
 
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, finish those under way, within the grace period."""
+        if self._health is not None:
+            self._health.stop()
         if self._server is not None:
             await self._server.stop(grace_s)
 
 
-def _trace_of(context: Any) -> Trace:
-    metadata = dict(context.invocation_metadata() or ())
-    request_id, parent, state = (
-        metadata.get(key) for key in ("x-request-id", "traceparent", "tracestate")
-    )
-    return Trace(
-        request_id.encode() if isinstance(request_id, str) else b"",
-        parent.encode() if isinstance(parent, str) else None,
-        state.encode() if isinstance(state, str) else None,
-    )
+def _id_of(trace: Trace) -> tuple[str, str]:
+    return "x-request-id", trace.request_id.decode()
 
 
-async def _abort(context: Any, error: BaseException, message: str) -> NoReturn:
+async def _abort(context: Any, trace: Trace, error: BaseException, message: str) -> NoReturn:
+    trailing = [_id_of(trace)]
     retry_after = retry_after_of(error)
     if retry_after is not None:
-        context.set_trailing_metadata((("retry-after", str(retry_after)),))
+        trailing.append(("retry-after", str(retry_after)))
+    context.set_trailing_metadata(tuple(trailing))
     await context.abort(getattr(grpc.StatusCode, status_of(error).grpc), message)
     raise AssertionError  # abort never returns

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from itertools import count
 from typing import Final
 
-from serving.http import HttpConnection, HttpRequest
+from serving.http import HttpConnection
+from serving.http_message import HttpRequest
 from serving.settings import ServerSettings
+from serving.tracing import RequestIds
 
 _SWEEP_INTERVAL_S: Final = 1.0
 _DRAIN_POLL_S: Final = 0.02
 _BACKLOG: Final = 2048
-
-
-def request_id_source() -> Callable[[], bytes]:
-    """Unique ids: a random prefix and a counter, at a tenth of the cost of a UUID."""
-    prefix = secrets.token_hex(6).encode()
-    numbers = count(1)
-    return lambda: b"%b-%x" % (prefix, next(numbers))
 
 
 class HttpServer:
@@ -48,7 +41,7 @@ class HttpServer:
         self.handle = handle
         self.observe = observe
         self._settings = settings
-        self.next_request_id = request_id_source()
+        self.ids = RequestIds()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._listener: socket.socket | None = None
@@ -130,6 +123,6 @@ class HttpServer:
             for connection in tuple(self.connections):
                 quiet_s = now - connection.last_active
                 too_idle = connection.is_idle and quiet_s > self._settings.keep_alive_s
-                too_slow = connection.receiving_s(now) > self._settings.receive_timeout_s
+                too_slow = connection.is_reading and quiet_s > self._settings.receive_timeout_s
                 if too_idle or too_slow:
                     connection.close()

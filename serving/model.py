@@ -15,6 +15,7 @@ from kserve.errors import InferenceError, InvalidInput, ModelNotReady
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Unavailable
 from serving.calls import Call, ModelService, Trace
 from serving.grpc_codec import parse_request, response_message
+from serving.tracing import RequestIds, trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -51,6 +52,7 @@ class ServedModel(Model, Generic[PayloadT, ResultT]):
     def __init__(self, service: ModelService[PayloadT, ResultT]) -> None:
         super().__init__(service.name)
         self._service = service
+        self._ids = RequestIds()
 
     def load(self) -> bool:
         """Nothing to load: a service exists only once its parts do."""
@@ -101,9 +103,12 @@ class ServedModel(Model, Generic[PayloadT, ResultT]):
             raise InferenceError(str(error)) from error
 
     async def _ask(self, payload: PayloadT, rows: int, headers: dict[str, str] | None) -> ResultT:
-        request_id = (headers or {}).get("x-request-id", "")
-        parent = (headers or {}).get("traceparent")
-        trace = Trace(request_id.encode(), parent.encode() if parent else None)
+        given = headers or {}
+        request_id, parent, state = (
+            given[name].encode() if name in given else None
+            for name in ("x-request-id", "traceparent", "tracestate")
+        )
+        trace = trace_of(self._ids.of(request_id), parent, state)
         call: FutureCall[PayloadT, ResultT] = FutureCall(payload, rows, trace)
         self._service.submit(call)
         return await call.future

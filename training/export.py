@@ -14,9 +14,8 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -25,49 +24,19 @@ from torch import nn
 
 from model_store.metadata import ONNX_FILE, TORCHSCRIPT_FILE
 from model_store.probe import probe_states, require_q_values
-from nimbusguard.contract.errors import ArtifactCorrupted, InvalidRequest
+from nimbusguard.contract.errors import ArtifactCorrupted
 from nimbusguard.contract.features import STATE_DIM
 from training.network import Exportable
+from training.parity import TOLERANCE, ParityReport, compare
 
 STATE_NAME: Final = "state"
 Q_VALUES_NAME: Final = "q_values"
 OPSET: Final = 18
 """The lowest opset that the exporter of torch 2.13 writes without a conversion, for the oldest
 readers. The network needs Gemm and Relu only."""
-TOLERANCE: Final = 1e-5
-"""Largest difference of a Q-value, relative to the largest magnitude of its row or 1."""
-TIE: Final = 1e-6
-"""Two best Q-values closer than this, by the same measure, are equal to float32 rounding: which one
-is the larger is then no property of the network."""
 _LOCAL: Final = (".debug_pkl", "/serialization_id")
 """Entries of an archive that are made of local paths; no reader needs them."""
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParityReport:
-    """How closely the files agree with one another, and with the eager network when it is given."""
-
-    states: int
-    """Number of states compared."""
-    argmax_differs: int
-    """States where the best action differs and the two best Q-values are no tie."""
-    ties: int
-    """States whose two best Q-values are equal to float32 rounding; in a sound network 0."""
-    max_difference_onnx: float
-    """Largest relative difference between TorchScript and ONNX."""
-    max_difference_eager: float | None
-    """The same between TorchScript and eager; None if only the files were compared."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the files may be published as one network."""
-        differences = (self.max_difference_onnx, self.max_difference_eager or 0.0)
-        return self.argmax_differs == 0 and max(differences) <= TOLERANCE
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as it stands in a version's metadata."""
-        return {**asdict(self), "passed": self.passed}
 
 
 def export(network: Exportable, directory: Path) -> ParityReport:
@@ -140,33 +109,6 @@ def check_files(
     return report
 
 
-def compare(
-    scripted: NDArray[np.float32],
-    onnx: NDArray[np.float32],
-    eager: NDArray[np.float32] | None,
-) -> ParityReport:
-    """Compare Q-values (B, A) of the same states from two or three sources."""
-    scale = np.maximum(1.0, np.abs(scripted).max(axis=1))  # (B,)
-    best_two = np.sort(scripted, axis=1)[:, -2:].astype(np.float64)  # (B, 2)
-    tie = best_two[:, 1] - best_two[:, 0] <= TIE * scale  # (B,)
-    action = scripted.argmax(axis=1)
-    differs = np.zeros(len(scripted), dtype=np.bool_)
-    differences: list[float] = []
-    for other in (onnx, eager):
-        if other is None:
-            continue
-        differs |= other.argmax(axis=1) != action
-        gap = np.abs(other.astype(np.float64) - scripted).max(axis=1)  # (B,)
-        differences.append(float((gap / scale).max()))
-    return ParityReport(
-        states=len(scripted),
-        argmax_differs=int((differs & ~tie).sum()),
-        ties=int(tie.sum()),
-        max_difference_onnx=differences[0],
-        max_difference_eager=differences[1] if eager is not None else None,
-    )
-
-
 def weights_digest(network: Exportable) -> str:
     """`sha256:<hex>` over the shapes and float32 bytes of the folded weights, layer by layer.
 
@@ -210,10 +152,8 @@ def onnx_bytes(served: nn.Module) -> bytes:
             output_names=[Q_VALUES_NAME],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-    if program is None:
-        message = "the ONNX exporter returned no model; check the installed onnxscript"
-        raise InvalidRequest(message)
-    model = program.model_proto
+    # None is for the old exporter, which writes a file instead.
+    model = cast("torch.onnx.ONNXProgram", program).model_proto
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

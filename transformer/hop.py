@@ -20,8 +20,9 @@ from nimbusguard.contract.errors import (
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from serving.calls import Trace
 
-_MAX_TRACED: Final = 64
-"""Request ids that one hop names; more would make a header longer than the tensor."""
+_MAX_TRACED: Final = 15
+"""Request ids that one hop names: with 128 characters each, 2 KiB of the 8 that gRPC's metadata
+may have."""
 
 
 class HopAnswer(NamedTuple):

@@ -52,8 +52,8 @@ class GrpcPredictorClient:
     def __init__(self, host: str, port: int, model_name: str) -> None:
         self._target = f"{host}:{port}"
         self._model_name = model_name
-        self._channel: Any = None
-        self._stub: Any = None
+        self._channel: grpc.aio.Channel | None = None
+        self._infer: Any = None
 
     async def infer(
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
@@ -63,14 +63,8 @@ class GrpcPredictorClient:
         request.inputs.add(name="state", datatype="FP32", shape=state.shape)
         request.raw_input_contents.append(state.tobytes())
         timeout_s = max(deadline_at - time.perf_counter(), 0.0)
-        if self._stub is None:
-            # Not in `__init__`: a channel belongs to the event loop that runs when it is made.
-            self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
-            self._stub = pb_grpc.GRPCInferenceServiceStub(self._channel)
         try:
-            answer = await self._stub.ModelInfer(
-                request, timeout=timeout_s, metadata=_metadata(traces)
-            )
+            answer = await self._connected()(request, timeout=timeout_s, metadata=_metadata(traces))
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
         return self._decode(answer, len(state))
@@ -79,6 +73,13 @@ class GrpcPredictorClient:
         """Close the channel."""
         if self._channel is not None:
             await self._channel.close()
+
+    def _connected(self) -> Any:
+        """The predictor's `ModelInfer`; a channel belongs to the event loop that it is made on."""
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+            self._infer = pb_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
+        return self._infer
 
     def _decode(self, answer: Any, rows: int) -> HopAnswer:
         try:

@@ -13,6 +13,11 @@ _REPLICAS: Final = {
     "min_replicas": {"type": "integer", "minimum": 0},
     "max_replicas": {"type": "integer", "minimum": 0},
 }
+_WORKLOAD: Final = {
+    "type": ["string", "object"],
+    "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+    "description": "Named again in the decision.",
+}
 _NAMED: Final = {
     "type": "object",
     "title": "Named features",
@@ -23,7 +28,7 @@ _NAMED: Final = {
             for feature in FEATURES
         },
         **_REPLICAS,
-        "workload": {"type": ["string", "object"]},
+        "workload": _WORKLOAD,
     },
 }
 _ARRAY: Final = {
@@ -42,7 +47,7 @@ _PROMETHEUS: Final = {
     "properties": {
         "prometheus": {"type": "object"},
         **_REPLICAS,
-        "workload": {"type": ["string", "object"]},
+        "workload": _WORKLOAD,
     },
 }
 _REFERENCE: Final = {

@@ -143,7 +143,9 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         """
         raw = inputs["raw_metrics"]
         check_row_count(len(raw), max_rows=self._max_rows, where="raw_metrics")
-        return MetricRows(raw.astype(np.float64), options_of_tensors(inputs)), len(raw)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is as absent as any other
+            rows = raw.astype(np.float64)
+        return MetricRows(rows, options_of_tensors(inputs)), len(raw)
 
     def submit(self, call: TransformerCall) -> None:
         """Queue a call, once the metrics of workloads that it names are known.

@@ -61,6 +61,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model-dir", help="version directory; default MODEL_DIR or the packaged model"
     )
     parser.add_argument(
+        "--engine",
+        choices=("process", "ray"),
+        default="process",
+        help="the predictor as one process, or as replicas on Ray Serve; default process",
+    )
+    parser.add_argument(
         "--predictor-protocol",
         choices=("v2", "grpc-v2"),
         default="v2",
@@ -115,7 +121,8 @@ async def _serve(args: argparse.Namespace, ports: Ports) -> int:
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(sig, stop.set)
-    predictor = await _start(args, "predictor", _predictor_flags(args, ports))
+    module = "predictor.ray_main" if args.engine == "ray" else "predictor"
+    predictor = await _start(args, module, _predictor_flags(args, ports))
     transformer = await _start(args, "transformer", _transformer_flags(args, ports))
     ends = {
         asyncio.create_task(process.wait(), name=name)

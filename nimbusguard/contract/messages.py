@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,9 @@ FROM_POD_COUNT: Final = -1
 _OPTION_KEYS: Final = frozenset({"current_replicas", "min_replicas", "max_replicas", "workload"})
 _NAMED_KEYS: Final = frozenset(NAMES) | _OPTION_KEYS
 _PLAIN: Final = frozenset({float, int})
+# float() would also take "1_000" and digits of any script, and needs seconds for a million digits;
+# the longest float64 that is written without an exponent has 309 before the point.
+_NUMERIC: Final = re.compile(r"[ -^`-~]{1,400}")
 _named_row: Final[Callable[[Mapping[str, float]], tuple[float, ...]]] = operator.itemgetter(*NAMES)
 _KINDS: Final = (
     "an object of named features, an array of 11 numbers, "
@@ -51,7 +55,7 @@ class RowOptions(NamedTuple):
     min_replicas: int = DEFAULT_MIN_REPLICAS
     max_replicas: int = DEFAULT_MAX_REPLICAS
     workload: Any = None
-    """Echoed in the decision; a string or an object."""
+    """Echoed in the decision; a string or an object without others inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +267,11 @@ def _parse_options(instance: Mapping[str, Any], where: str) -> RowOptions | None
     if instance.keys().isdisjoint(_OPTION_KEYS):
         return None
     workload = instance.get("workload")
-    if workload is not None and type(workload) not in (str, dict):
-        message = f"{where}: workload: expected a string or an object, got {describe(workload)}"
+    if workload is not None and type(workload) is not str and not _is_flat(workload):
+        message = (
+            f"{where}: workload: expected a string or an object without others inside, "
+            f"got {describe(workload)}"
+        )
         raise InvalidRequest(message)
     options = RowOptions(
         _replicas(instance, "current_replicas", FROM_POD_COUNT, where),
@@ -276,6 +283,11 @@ def _parse_options(instance: Mapping[str, Any], where: str) -> RowOptions | None
     return options
 
 
+def _is_flat(value: object) -> bool:
+    """Whether a value is an object of scalars: it is sent back, and JSON has a largest depth."""
+    return type(value) is dict and not any(type(part) in (dict, list) for part in value.values())
+
+
 def _replicas(instance: Mapping[str, Any], key: str, default: int, where: str) -> int:
     value = instance.get(key)
     if value is None:
@@ -283,7 +295,8 @@ def _replicas(instance: Mapping[str, Any], key: str, default: int, where: str) -
     if type(value) is int and 0 <= value <= MAX_REPLICAS_VALUE:
         return value
     number = parse_number(value, f"{where}: {key}")
-    if number != number or number != math.floor(number) or not 0 <= number <= MAX_REPLICAS_VALUE:
+    # The range first: NaN lies in none, and infinity has no floor.
+    if not 0 <= number <= MAX_REPLICAS_VALUE or number != math.floor(number):
         message = (
             f"{where}: {key}: expected a whole number from 0 to {MAX_REPLICAS_VALUE}, "
             f"got {describe(value)}"
@@ -320,7 +333,7 @@ def parse_number(value: object, where: str) -> float:
     number = math.nan
     if type(value) in _PLAIN:
         number = float(value)  # type: ignore[arg-type]  # the type was just checked
-    elif type(value) is str and "_" not in value:
+    elif type(value) is str and _NUMERIC.fullmatch(value):
         try:
             number = float(value)
         except ValueError:

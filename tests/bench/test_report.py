@@ -18,6 +18,7 @@ from bench.records import (
     Overload,
     Poison,
     ProcessRecord,
+    Profile,
     Soak,
     Stage,
     Table,
@@ -107,6 +108,16 @@ def whole_document() -> Document:
             poisoned_p99_ms=(10.0, 10.0),
         ),
         soak=Soak(requests=2_100_000, errors=0, rate=11_000.0, checkpoints=points),
+        profile=(
+            Profile(
+                workload="pair",
+                process="transformer",
+                rate=9.0,
+                samples=10,
+                cpu_us=30.0,
+                stages_us={"forward": 20.0, "event loop": 10.0},
+            ),
+        ),
         memory=(
             Stage(system="ours", process="predictor", after="ready", resident_mib=9, peak_mib=10),
         ),
@@ -174,12 +185,12 @@ def test_records_survive_their_file(tmp_path: Path) -> None:
     document = whole_document()
     path = tmp_path / "results.json"
 
-    for name in ("table", "overload", "poison", "soak", "memory"):
+    for name in ("table", "overload", "poison", "soak", "memory", "profile"):
         results.save(path, name, getattr(document, name), ORIGIN)
 
     assert results.load(path) == (
         document,
-        dict.fromkeys(("memory", "overload", "poison", "soak", "table"), ORIGIN),
+        dict.fromkeys(("memory", "overload", "poison", "profile", "soak", "table"), ORIGIN),
     )
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the live tests: one stack for all of them, because it takes seconds to warm up."""
+"""Fixtures of the live tests: one stack and one run through low, high and low load for all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.live.phases import Phases, run_phases
+from tests.live.services import Services
 from tests.live.stack import LiveStack
 
 
@@ -16,3 +18,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         live.scale("web", 2)
         live.scale("web-admin", 1)
         yield live
+
+
+@pytest.fixture(scope="session")
+def services(stack: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Transformer and predictor, as `nimbusguard serve` starts them, with that Prometheus."""
+    log = tmp_path_factory.mktemp("services") / "serve.log"
+    with Services(prometheus=stack.endpoint, log=log) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def phases(stack: LiveStack, services: Services) -> Phases:
+    """What was measured and decided under low, high and low load again."""
+    return run_phases(stack, services)

@@ -5,8 +5,8 @@
 - `/kube-state-metrics`: owners, phases, limits and nodes, as the description of the pods says.
 - `/node-exporter`: CPU and memory of this machine, which is the one node.
 
-Run as `python tests/live/exporters.py PODS`, with a JSON file that describes the pods; it is read at
-each scrape. The first line of output is the port.
+Run as `python tests/live/exporters.py PODS`, with a JSON file that describes the pods; each scrape
+reads it. The first line of output is the port.
 """
 
 from __future__ import annotations

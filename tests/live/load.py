@@ -1,10 +1,10 @@
 """An open load generator: requests arrive as they do from many independent people.
 
 Arrivals are a Poisson process of a fixed rate, whatever the service answers; that is what makes a
-queue. Bounded: it ends by itself after `--seconds`, and never has more than 200 requests under way.
+queue. Bounded: it ends by itself after `--seconds`, never has more than 200 requests under way.
 
-Run as `python tests/live/load.py --rate 80 --seconds 60 --seed 1 URL...`; at its end, or on SIGTERM,
-it prints one line of JSON: how many requests it sent, and how many got which status.
+Run as `python tests/live/load.py --rate 80 --seconds 60 --seed 1 URL...`. At its end, or on
+SIGTERM, it prints one line of JSON: how many requests had which outcome.
 """
 
 from __future__ import annotations

@@ -11,14 +11,9 @@ interval into a copy. Nothing else differs.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import os
-import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -33,9 +28,9 @@ from numpy.typing import NDArray
 from nimbusguard.client.prometheus import PrometheusClient, PrometheusSettings
 from nimbusguard.contract.errors import NimbusGuardError
 from nimbusguard.contract.features import NAMES
+from tests.live.processes import ROOT, Process, start, wait_until
 from tests.live.programs import program
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 RULES: Final = ROOT / "manifests/monitoring/recording-rules.yaml"
 NAMESPACE: Final = "shop"
 WINDOW_S: Final = 5
@@ -43,7 +38,6 @@ CPU_LIMIT: Final = 0.15
 """Cores. A pod that is busy all the time uses about 0.2."""
 MEMORY_LIMIT: Final = 100 * 1024 * 1024
 START_TIMEOUT_S: Final = 20.0
-POLL_S: Final = 0.1
 
 
 def live_rules() -> str:
@@ -57,56 +51,6 @@ def live_rules() -> str:
         assert shipped in text, f"the rules no longer say {shipped}"
         text = text.replace(shipped, here)
     return text
-
-
-def wait_until(what: str, condition: Callable[[], bool], timeout_s: float) -> None:
-    """Poll a condition until it holds, or fail and say what did not come."""
-    ends = time.perf_counter() + timeout_s
-    while not condition():
-        assert time.perf_counter() < ends, f"not within {timeout_s:g} s: {what}"
-        time.sleep(POLL_S)
-
-
-@dataclass(slots=True, kw_only=True)
-class Process:
-    """A child with its output, ended by whoever started it."""
-
-    popen: subprocess.Popen[str]
-
-    def first_line(self) -> str:
-        """What it says when it is ready; empty if it ended instead."""
-        assert self.popen.stdout is not None
-        return self.popen.stdout.readline().strip()
-
-    def end(self) -> str:
-        """SIGTERM, then SIGKILL; returns the rest of its output."""
-        self.popen.terminate()
-        try:
-            return self.popen.communicate(timeout=10)[0]
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            return self.popen.communicate()[0]
-
-
-def start(command: Sequence[str | Path], *, log: Path | None = None) -> Process:
-    """Start a child that does not outlive this process."""
-    with contextlib.ExitStack() as stack:
-        errors = stack.enter_context(log.open("w")) if log else None
-        popen = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            preexec_fn=_die_with_parent,
-        )
-    return Process(popen=popen)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,6 +83,7 @@ class LiveStack:
     pods: list[Pod] = field(default_factory=list)
     endpoint: str = ""
     """Prometheus' base URL."""
+    prometheus: Process = field(init=False)
     _exit: ExitStack = field(default_factory=ExitStack)
     _numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 1000)))
 
@@ -146,7 +91,8 @@ class LiveStack:
         try:
             self._announce()
             exporters = self._started(
-                [sys.executable, ROOT / "tests/live/exporters.py", self._pods]
+                [sys.executable, ROOT / "tests/live/exporters.py", self._pods],
+                log=self.folder / "exporters.log",
             )
             self._start_prometheus(int(exporters.first_line()))
         except BaseException:
@@ -177,10 +123,8 @@ class LiveStack:
     def load(self, workload: str, rate: float, *, seconds: float = 60) -> Iterator[None]:
         """Requests to all pods of a workload, `rate` per second together, while the block runs."""
         urls = [pod.url for pod in self.pods if pod.workload == workload]
-        driver = start(
-            [sys.executable, ROOT / "tests/live/load.py", f"--rate={rate}", f"--seconds={seconds}"]
-            + urls
-        )
+        script = ROOT / "tests/live/load.py"
+        driver = start([sys.executable, script, f"--rate={rate}", f"--seconds={seconds}", *urls])
         try:
             yield
         finally:
@@ -251,29 +195,28 @@ class LiveStack:
         (self.folder / "rules.yaml").write_text(live_rules())
         config = self.folder / "prometheus.yaml"
         config.write_text(yaml.safe_dump(self._configuration(exporters_port)))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
         log = self.folder / "prometheus.log"
-        process = self._started(
-            [
-                program("prometheus"),
-                f"--config.file={config}",
-                f"--storage.tsdb.path={self.folder / 'data'}",
-                f"--web.listen-address={address}",
-                "--log.level=warn",
-            ],
-            log=log,
-        )
-        self.endpoint = f"http://{address}"
+        # Prometheus cannot choose a free port itself; another process may take this one first.
+        for _ in range(3):
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                address = f"127.0.0.1:{probe.getsockname()[1]}"
+            flags = [f"--config.file={config}", f"--storage.tsdb.path={self.folder / 'data'}"]
+            flags += [f"--web.listen-address={address}", "--log.level=warn"]
+            self.prometheus = self._started([program("prometheus"), *flags], log=log)
+            self.endpoint = f"http://{address}"
+            wait_until("Prometheus is ready or has ended", self._is_settled, START_TIMEOUT_S)
+            if self.prometheus.popen.poll() is None:
+                return
+        message = f"Prometheus ended: {log.read_text()}"
+        raise AssertionError(message)
 
-        def is_ready() -> bool:
-            assert process.popen.poll() is None, log.read_text()
-            with contextlib.suppress(httpx.HTTPError):
-                ready = httpx.get(f"{self.endpoint}/-/ready", timeout=1, trust_env=False)
-                return ready.status_code == httpx.codes.OK
-            return False
-
-        wait_until("Prometheus is ready", is_ready, START_TIMEOUT_S)
+    def _is_settled(self) -> bool:
+        if self.prometheus.popen.poll() is not None:
+            return True
+        with contextlib.suppress(httpx.HTTPError):
+            ready = httpx.get(f"{self.endpoint}/-/ready", timeout=1, trust_env=False)
+            return ready.status_code == httpx.codes.OK
+        return False
 
     def _configuration(self, exporters_port: int) -> dict[str, object]:
         exporters = [

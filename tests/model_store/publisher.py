@@ -3,7 +3,8 @@
 ::
 
     publisher.py STORE --kills 100 --longest-ms 20   each is killed after a random time
-    publisher.py STORE --everywhere                  the n-th is killed before its n-th file event
+    publisher.py STORE --everywhere                  the n-th is killed before its n-th step: a file
+                                                     event, or a call to S3
 
 After every kill the store is read as a stranger would: each version that is listed must verify, and
 `production` must lead to one of them. Prints one JSON object when it is done.
@@ -118,34 +119,60 @@ def kill_at_random(location: str, kills: int, longest_ms: float, seed: int) -> d
     return {"killed": count, "versions": len(require_whole(store))}
 
 
-def kill_everywhere(location: str) -> dict[str, int]:
-    """Kill at the first file event, at the second, and so on, until one comes to its end."""
-    store = open_store(location)
-    publish_and_promote(store, 0)
-    event = 0
+def die_at_file_event(number: int) -> None:
+    """From now on: SIGKILL to this process just before its n-th file event."""
+    left = number
 
-    def work(store: ModelStore) -> None:
-        left = event
+    def hook(name: str, _: object) -> None:
+        nonlocal left
+        if name not in FILE_EVENTS:
+            return
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        def hook(name: str, _: object) -> None:
+    sys.addaudithook(hook)
+
+
+def die_at_s3_call(number: int) -> None:
+    """The same before the n-th call to S3."""
+    from model_store.s3 import S3Objects
+
+    left = number
+
+    def counted(call: Callable[..., object]) -> Callable[..., object]:
+        def counting(*arguments: object) -> object:
             nonlocal left
-            if name not in FILE_EVENTS:
-                return
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments)
 
-        sys.addaudithook(hook)
-        publish_and_promote(store, event)
+        return counting
+
+    for name in ("below", "read", "tag", "create", "replace", "delete"):
+        setattr(S3Objects, name, counted(getattr(S3Objects, name)))
+
+
+def kill_everywhere(location: str) -> dict[str, int]:
+    """Kill at the first step, at the second, and so on, until one comes to its end."""
+    die_at = die_at_s3_call if location.startswith("s3://") else die_at_file_event
+    store = open_store(location)
+    publish_and_promote(store, 0)
+    step = 0
+
+    def work(store: ModelStore) -> None:
+        die_at(step)
+        publish_and_promote(store, step)
 
     before = require_whole(store)
     while True:
-        event += 1
+        step += 1
         if not killed(work, location, None):
-            return {"killed": event - 1, "versions": len(require_whole(store))}
+            return {"killed": step - 1, "versions": len(require_whole(store))}
         after = require_whole(store)
         if after[: len(before)] != before or len(after) > len(before) + 1:
-            message = f"event {event}: versions {before} became {after}"
+            message = f"step {step}: versions {before} became {after}"
             raise AssertionError(message)
         before = after
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model_store.store import Candidate, ModelStore, open_store
+from nimbusguard.contract.errors import InvalidRequest
 
 MODEL = "nimbusguard-dqn"
 PUBLISHER = Path(__file__).with_name("publisher.py")
@@ -92,6 +97,7 @@ def test_a_publisher_killed_at_random_is_never_seen_half(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_a_thousand_publishers_killed_at_random_are_never_seen_half(
     tmp_path: Path, seed: int, candidate_of: Callable[..., Candidate], now: datetime
@@ -110,15 +116,77 @@ def test_a_thousand_publishers_killed_at_random_are_never_seen_half(
 def test_a_living_publisher_is_not_taken_for_a_dead_one(
     store: ModelStore, tmp_path: Path, candidate_of: Callable[..., Candidate], now: datetime
 ) -> None:
-    """What a publisher is still writing survives the cleaning of another."""
-    from model_store import local
-
+    """What a publisher is still writing survives the publication of another."""
+    slow, fast = candidate_of(1), candidate_of(2)
     root = tmp_path / "store" / MODEL
-    root.mkdir(parents=True)
-    with local._staging(root) as aside:
-        (aside / "model.pt").write_bytes(b"in work")
+    in_work: list[list[str]] = []
 
+    def overtaken(file: object) -> None:
+        """Publish another version while this one is written aside."""
+        if not in_work:
+            in_work.append(leftovers(tmp_path / "store"))
+            store.publish(fast, lambda _: None, now=now)
+            in_work.append(leftovers(tmp_path / "store"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        sync = os.fsync
+        patch.setattr(os, "fsync", lambda file: (overtaken(file), sync(file))[1])
+        root.mkdir(parents=True)
+        version = store.publish(slow, lambda _: None, now=now).version
+
+    assert in_work[0] == in_work[1]
+    assert store.versions(MODEL) == ["1", "2"]
+    assert version == "2"
+    assert leftovers(tmp_path / "store") == []
+
+
+@pytest.mark.parametrize("moment", ["open", "flock"])
+def test_a_folder_that_is_cleaned_before_it_is_locked_is_made_again(
+    store: ModelStore,
+    tmp_path: Path,
+    candidate_of: Callable[..., Candidate],
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    """Between its creation and its lock a staging folder looks like a leftover."""
+    module = os if moment == "open" else fcntl
+    original = getattr(module, moment)
+    removed: list[Path] = []
+
+    def remove_first(*arguments: Any) -> Any:
+        if not removed:
+            removed.extend((tmp_path / "store" / MODEL).glob(".staging-*"))
+            for folder in removed:
+                folder.rmdir()
+        return original(*arguments)
+
+    (tmp_path / "store" / MODEL).mkdir(parents=True)
+    monkeypatch.setattr(module, moment, remove_first)
+
+    store.publish(candidate_of(1), lambda _: None, now=now)
+
+    assert len(removed) == 1
+    assert store.verify(MODEL, "1").files == candidate_of(1).files
+    assert leftovers(tmp_path / "store") == []
+
+
+def test_a_disk_that_fails_leaves_nothing_behind(
+    store: ModelStore,
+    tmp_path: Path,
+    candidate_of: Callable[..., Candidate],
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error says where and why, and the staging folder is gone."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "rename", fail)
+
+    with pytest.raises(InvalidRequest, match=r"store .*: expected .*, got Input/output error"):
         store.publish(candidate_of(1), lambda _: None, now=now)
 
-        assert (aside / "model.pt").read_bytes() == b"in work"
+    assert store.versions(MODEL) == []
     assert leftovers(tmp_path / "store") == []

@@ -127,6 +127,12 @@ def test_a_time_of_another_zone_is_kept_as_utc() -> None:
     assert draft().published("1", east, FILES).to_json()["created"] == "2026-01-02T03:04:05Z"
 
 
+def test_a_time_without_zone_is_refused() -> None:
+    """A publisher passes an instant, not the face of a clock."""
+    with pytest.raises(ArtifactCorrupted, match=r"created: expected a time with its zone"):
+        draft().published("1", NOW.replace(tzinfo=None), FILES)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [

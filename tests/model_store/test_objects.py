@@ -210,6 +210,28 @@ def test_a_cleaner_that_is_killed_leaves_nothing_half(
         assert folder.verify(MODEL, version).files == candidate_of(3).files
 
 
+def test_a_publisher_that_finishes_before_the_cleaner_keeps_its_version(
+    memory: Memory, folder: ModelStore, candidate_of: CandidateOf
+) -> None:
+    """Listed as unfinished, then finished: the condition decides, not the listing."""
+    memory.writes_left = 2
+    with pytest.raises(Killed):
+        folder.publish(candidate_of(1), accept, now=NOW)
+    memory.writes_left = None
+    create = memory.create
+
+    def finished_meanwhile(key: str, content: bytes) -> None:
+        memory.content[key] = b"{}"
+        create(key, content)
+
+    memory.create = finished_meanwhile  # type: ignore[method-assign]
+
+    assert ObjectFolder(memory).clean(MODEL, LATER) == []
+    assert sorted(memory.content) == [
+        f"{MODEL}/1/{file}" for file in ("metadata.json", "model.onnx", "model.pt")
+    ]
+
+
 def test_published_versions_are_never_cleaned(
     memory: Memory, folder: ModelStore, candidate_of: CandidateOf
 ) -> None:

@@ -207,14 +207,15 @@ def test_a_changed_object_is_found(
         bucket.verify(MODEL, "1")
 
 
-def test_killed_publishers_are_never_seen_half(
+def test_a_publisher_killed_before_any_of_its_calls_leaves_nothing_half(
     bucket: ModelStore, files: fsspec.AbstractFileSystem, candidate_of: CandidateOf
 ) -> None:
-    """Fifteen publishers die at random moments while a reader polls; the next one cleans up."""
-    read_while_publishers_die(bucket, kills=15, seed=1)
+    """Killed before the first, the second, … the last call; an hour later all is cleaned up."""
+    result = read_while_publishers_die(bucket, "--everywhere")
 
+    assert result["killed"] >= 10
     unfinished = spent_or_unfinished(files, bucket)
-    assert unfinished, "no kill hit a publication; the test proves nothing"
+    assert len(unfinished) == 2
     later = datetime.now(UTC) + ABANDONED_AFTER + timedelta(minutes=1)
     before = bucket.versions(MODEL)
     version = bucket.publish(candidate_of(1), accept, now=later).version
@@ -226,17 +227,29 @@ def test_killed_publishers_are_never_seen_half(
             bucket.show(MODEL, number)
 
 
+def test_publishers_killed_at_random_are_never_seen_half(bucket: ModelStore) -> None:
+    """Ten publishers die at random moments while a reader polls."""
+    result = read_while_publishers_die(bucket, "--kills", "10", "--longest-ms", "300")
+
+    assert result["killed"] == 10
+
+
 @pytest.mark.slow
-def test_three_hundred_killed_publishers_are_never_seen_half(bucket: ModelStore) -> None:
+@pytest.mark.timeout(900)
+def test_three_hundred_publishers_killed_at_random_are_never_seen_half(bucket: ModelStore) -> None:
     """The same three hundred times."""
-    read_while_publishers_die(bucket, kills=300, seed=2)
+    result = read_while_publishers_die(
+        bucket, "--kills", "300", "--longest-ms", "300", "--seed", "2"
+    )
+
+    assert result["killed"] == 300
+    assert result["versions"] >= 50
 
 
-def read_while_publishers_die(store: ModelStore, *, kills: int, seed: int) -> None:
+def read_while_publishers_die(store: ModelStore, *arguments: str) -> dict[str, int]:
     """Verify everything that can be seen until the last publisher is dead."""
     seen: list[str] = []
     production = reads = 0
-    arguments = ["--kills", str(kills), "--longest-ms", "300", "--seed", str(seed)]
     with subprocess.Popen(
         [sys.executable, str(HERE / "publisher.py"), LOCATION, *arguments],
         stdout=subprocess.PIPE,
@@ -258,12 +271,9 @@ def read_while_publishers_die(store: ModelStore, *, kills: int, seed: int) -> No
         finally:
             publishers.kill()
     assert publishers.returncode == 0
-    result = json.loads(output)
-    assert result["killed"] == kills
-    assert result["versions"] >= kills // 10
-    assert reads >= kills // 10
-    for version in store.versions(MODEL):
-        store.verify(MODEL, version)
+    assert reads >= 5
+    result: dict[str, int] = json.loads(output)
+    return result
 
 
 def spent_or_unfinished(files: fsspec.AbstractFileSystem, store: ModelStore) -> list[str]:

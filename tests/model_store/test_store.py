@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import zipfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import orjson
 import pytest
 
+from model_store.local import LocalFolder
 from model_store.packaged import packaged_path, packaged_store
 from model_store.store import Candidate, ModelStore, open_store
 from nimbusguard.contract.errors import (
     ArtifactCorrupted,
     InvalidRequest,
     NonFiniteOutput,
+    NotFound,
     VersionNotFound,
 )
 
@@ -328,6 +331,22 @@ def test_promotions_at_once_lose_nothing(
     assert names_in(path.parent) == ["1", "2", "aliases.json"]
 
 
+def test_aliases_that_changed_meanwhile_are_not_overwritten(tmp_path: Path) -> None:
+    """Whoever read an older file is told so, and what a dead promoter left is removed."""
+    folder = LocalFolder(tmp_path)
+    (tmp_path / MODEL).mkdir()
+    (tmp_path / MODEL / ".aliases-of-a-dead-one").write_bytes(b"half")
+
+    assert folder.replace_aliases(MODEL, b"first", None) is True
+    seen = folder.read_aliases(MODEL)
+    assert folder.replace_aliases(MODEL, b"second", seen.tag) is True
+    assert folder.replace_aliases(MODEL, b"third", seen.tag) is False
+    assert folder.replace_aliases(MODEL, b"third", None) is False
+
+    assert folder.read_aliases(MODEL).content == b"second"
+    assert names_in(tmp_path / MODEL) == ["aliases.json"]
+
+
 def test_a_broken_version_is_never_promoted(
     store: ModelStore, candidate_of: CandidateOf, now: datetime, tmp_path: Path
 ) -> None:
@@ -464,3 +483,15 @@ def test_the_packaged_store_holds_a_sound_default() -> None:
         store.verify(MODEL, version)
     assert store.resolve(MODEL, "production") in store.versions(MODEL)
     assert store.resolve(MODEL, "1") == "1"
+
+
+def test_a_package_in_an_archive_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model server reads files of a folder; the message says how to install."""
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        archive.writestr("default/readme.txt", "")
+        monkeypatch.setattr("model_store.packaged.resources.files", lambda _: zipfile.Path(archive))
+
+        with pytest.raises(NotFound, match=r"expected an installed folder, got .*package\.zip"):
+            packaged_path()

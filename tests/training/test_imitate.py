@@ -17,7 +17,7 @@ from nimbusguard.contract.features import FEATURES, INDEX, POD_COUNT
 from nimbusguard.contract.normalization import denormalize
 from nimbusguard.policy.hpa import desired_replicas
 from training.export import run_onnx, run_torchscript, weights_digest
-from training.imitate import EVALUATIONS, ImitationConfig, evaluate, fit
+from training.imitate import EVALUATIONS, ImitationConfig, evaluate, fit, main
 from training.imitation import (
     CPU_TARGET,
     Sampling,
@@ -186,28 +186,35 @@ def test_the_packaged_model_says_that_it_is_an_imitation() -> None:
     assert metadata.training["git_commit"]
 
 
-def test_the_command_publishes_and_promotes(tmp_path: Path) -> None:
-    """`python -m training.imitate --out STORE` leaves a version that verifies."""
-    arguments = ["--out", str(tmp_path), "--steps", "100", "--promote", "production"]
+def test_the_command_publishes_and_promotes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it leaves verifies, and the last line says where it is."""
+    status = main(["--out", str(tmp_path), "--steps", "100", "--promote", "production"])
+
+    assert status == 0
+    store = open_store(tmp_path)
+    version = store.verify("nimbusguard-dqn", "production")
+    assert capsys.readouterr().out == f"{store.version_uri('nimbusguard-dqn', '1')}\n"
+    assert version.metadata.training["config"]["steps"] == 100
+    assert version.metadata.evaluation["parity"]["passed"] is True
+
+
+def test_the_documented_module_is_a_command() -> None:
+    """`python -m training.imitate` explains itself."""
     done = subprocess.run(
-        [sys.executable, "-m", "training.imitate", *arguments],
+        [sys.executable, "-m", "training.imitate", "--help"],
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
         timeout=120,
     )
 
-    assert done.returncode == 0, done.stderr
-    store = open_store(tmp_path)
-    version = store.verify("nimbusguard-dqn", "production")
-    assert done.stdout.strip() == store.version_uri("nimbusguard-dqn", "1")
-    assert version.metadata.training["config"]["steps"] == 100
+    assert "imitates the Kubernetes HPA rule" in done.stdout
 
 
 def test_the_command_says_why_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
     """An address that is no store ends with status 1 and a sentence."""
-    from training.imitate import main
-
     assert main(["--out", "ftp://somewhere/else"]) == 1
     assert "expected a path, file:///… or s3://bucket/…" in capsys.readouterr().err
     assert main(["--out", "unused", "--steps", "3"]) == 1
@@ -228,6 +235,13 @@ def test_the_documented_command_reaches_its_target() -> None:
 def test_a_folder_outside_any_repository_has_no_commit(tmp_path: Path) -> None:
     """Provenance that is unknown is None, never a guess."""
     assert git_commit(tmp_path) is None
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that trains may hold no git."""
+    monkeypatch.setattr("shutil.which", lambda _: None)
+
+    assert git_commit(Path(__file__).parent) is None
 
 
 def test_versions_of_libraries_are_those_installed() -> None:

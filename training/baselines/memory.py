@@ -35,7 +35,9 @@ class StabilizationWindow:
             self._ring = np.repeat(current[None, :], self._intervals, axis=0)
         begins = time_s == 0
         self._ring[:, begins] = current[begins]
-        self._ring[self._next] = wanted
+        # The controller's first record is the replicas it finds, beside its first wish.
+        first = begins & (self._intervals > 1)
+        self._ring[self._next] = np.where(first, np.maximum(wanted, current), wanted)
         self._next = (self._next + 1) % self._intervals
         highest = self._ring.max(axis=0)
         stabilized: NDArray[np.int64] = np.maximum(wanted, np.minimum(current, highest))

@@ -69,6 +69,16 @@ class ClusterLanes:
         }
 
     @property
+    def totals(self) -> NDArray[np.float64]:
+        """The true counters and gauges (ROWS, N), for checks; no policy may see them."""
+        return self._totals.copy()
+
+    @property
+    def waiting_retries(self) -> NDArray[np.float32]:
+        """Failed attempts that clients will repeat (N,)."""
+        return self._retry.copy()
+
+    @property
     def age_s(self) -> NDArray[np.int64]:
         """Seconds since each lane's episode began (N,)."""
         return self._now - self._offset

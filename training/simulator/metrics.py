@@ -25,6 +25,9 @@ HISTORY_S: Final = 256
 """Seconds kept; more than window, two missed scrapes and rule delay together."""
 _METRICS_API_S: Final = 15
 """Resolution of the metrics server, `--metric-resolution`."""
+_NO_THROTTLING: Final = 0.15
+_NO_GAUGE: Final = 0.3
+"""Limits of `SimulatorSettings.exporters`."""
 _NEIGHBOUR_NOISE: Final = 0.05
 """Relative deviation of what other workloads use of a node, from one observation to the next."""
 
@@ -218,9 +221,12 @@ def features(history: History, pods: Pods, lanes: Lanes) -> NDArray[np.float64]:
         0.95, np.column_stack([rate[:, Series.BUCKET :], served])
     )
     raw[:, INDEX["error_rate"]] = rate[:, Series.FAILED] / traffic
-    raw[:, INDEX["queue_depth"]] = np.rint(end[:, Series.IN_FLIGHT])
+    exporters = p["exporters"]
+    gauge = (exporters >= _NO_THROTTLING) & (exporters < _NO_GAUGE)
+    raw[:, INDEX["queue_depth"]] = np.where(gauge, np.nan, np.rint(end[:, Series.IN_FLIGHT]))
     throttled = rate[:, Series.THROTTLED] * seen.serving_s / span
-    raw[:, INDEX["cpu_throttling"]] = throttled / sampled
+    throttled = np.where(exporters < _NO_THROTTLING, np.nan, throttled / sampled)
+    raw[:, INDEX["cpu_throttling"]] = throttled
     memory = 0.5 * raw[:, INDEX["memory_utilization"]] * end[:, Series.PODS] / p["node_pods"]
     raw[:, INDEX["memory_pressure"]] = _node(lanes, 0, p["neighbour_memory_ratio"], memory)
     node_cpu = np.nan_to_num(cpu) / p["node_pods"]

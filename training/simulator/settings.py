@@ -107,6 +107,9 @@ class SimulatorSettings:
     """Scrapes that fail."""
     rate_window_s: Range = field(default=Range(30.0, 120.0, 60.0))
     """Window of `rate()`; at least 2.5 scrape intervals."""
+    exporters: Range = field(default=Range(0.0, 1.0, 1.0))
+    """Below 0.15 there is no throttling metric, from there to 0.3 no gauge of requests in flight:
+    not every container runtime and HTTP library has them. Neither is absent in the nominal one."""
     rule_delay_s: Range = field(default=Range(0.0, 20.0, 5.0))
     """Age of the recorded series when it is asked for: rule evaluation and query."""
 

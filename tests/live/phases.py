@@ -1,0 +1,100 @@
+"""Low load, overload, low load: what was measured and decided in each, collected once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from nimbusguard.client.prometheus import PrometheusClient, PrometheusSettings
+from nimbusguard.contract.features import NAMES
+from nimbusguard.contract.promql import workload_query
+from tests.live.services import Services
+from tests.live.stack import NAMESPACE, LiveStack
+
+WORKLOAD = "web"
+NEIGHBOUR = "web-admin"
+LOW_RATE = 6.0
+HIGH_RATE = 100.0
+"""Requests per second to two pods, each of which can answer about 38."""
+
+
+class Phase(NamedTuple):
+    """One moment under one load."""
+
+    features: Mapping[str, float]
+    """Read through the client."""
+    neighbour: Mapping[str, float]
+    """Those of the workload beside it, which nobody calls."""
+    answer: Mapping[str, Any]
+    """Prometheus' answer as it came."""
+    by_answer: Mapping[str, Any]
+    """The decision on that answer (instance kind 3)."""
+    by_reference: Mapping[str, Any]
+    """The decision on the workload's name (instance kind 4)."""
+    by_command: Mapping[str, Any]
+    """The decision that `nimbusguard decide --prometheus` prints."""
+
+
+class Phases(NamedTuple):
+    """In the order of time."""
+
+    low: Phase
+    high: Phase
+    low_again: Phase
+
+
+def run_phases(stack: LiveStack, services: Services) -> Phases:
+    """Drive the load up and down; takes about half a minute."""
+    return Phases(
+        low=_phase(stack, services, LOW_RATE, _is_low),
+        high=_phase(stack, services, HIGH_RATE, _is_high),
+        low_again=_phase(stack, services, LOW_RATE, _is_low),
+    )
+
+
+def _is_low(row: Mapping[str, float]) -> bool:
+    """All features are there, and none shows what came before."""
+    return (
+        all(math.isfinite(row[name]) for name in NAMES)
+        and 0 < row["request_rate"] < 2 * LOW_RATE
+        and row["cpu_utilization"] < 0.4
+        and row["response_time_p95"] < 0.2
+        and row["error_rate"] == 0
+        and row["queue_depth"] < 5
+    )
+
+
+def _is_high(row: Mapping[str, float]) -> bool:
+    return (
+        row["request_rate"] > 0.7 * HIGH_RATE
+        and row["cpu_utilization"] > 0.85
+        and row["response_time_p95"] > 0.2
+        and row["error_rate"] > 0.05
+        and row["queue_depth"] > 8
+    )
+
+
+def _phase(
+    stack: LiveStack,
+    services: Services,
+    rate: float,
+    has_arrived: Callable[[Mapping[str, float]], bool],
+) -> Phase:
+    reference = {"workload": {"namespace": NAMESPACE, "deployment": WORKLOAD}}
+    with (
+        stack.load(WORKLOAD, rate),
+        PrometheusClient(PrometheusSettings(endpoint=stack.endpoint)) as client,
+    ):
+        features = stack.await_row(WORKLOAD, f"the features at {rate:g} requests/s", has_arrived)
+        answer = client.query(workload_query(NAMESPACE, WORKLOAD))
+        assert isinstance(answer, dict)
+        by_answer, by_reference = services.predict([{"prometheus": answer}, reference])
+        return Phase(
+            features=features,
+            neighbour=dict(zip(NAMES, stack.read(NEIGHBOUR).tolist(), strict=True)),
+            answer=answer,
+            by_answer=by_answer,
+            by_reference=by_reference,
+            by_command=services.decide(WORKLOAD),
+        )
