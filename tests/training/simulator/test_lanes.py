@@ -193,3 +193,27 @@ def test_true_totals_are_copies() -> None:
     lanes.totals[Series.COMPLETED] = -1.0
 
     assert lanes.totals[Series.COMPLETED, 0] > 0.0
+
+
+def test_lanes_can_be_put_into_the_state_of_another() -> None:
+    """Followers of one episode go on as their leader would: all futures from one state."""
+    episode = episodes(1)[0]
+    lanes = lanes_with([episode] * 3, SimulatorSettings())
+    for step in range(20):
+        lanes.step(np.array([10, 4 + step % 3, 30]))
+
+    lanes.follow(np.array([1, 1, 1]))
+    later = [lanes.step(np.array([6, 6, 6])) for _ in range(6)]
+
+    assert np.array_equal(lanes.observe()[0], lanes.observe()[2], equal_nan=True)
+    for step in later:
+        assert len(set(step.violations.tolist())) == 1
+        assert len(set(step.pod_seconds.tolist())) == 1
+
+
+def test_single_requests_cannot_be_copied_between_lanes() -> None:
+    """The event engine refuses to branch."""
+    lanes = lanes_with(episodes(2), service=EventQueue)
+
+    with pytest.raises(InvalidRequest, match="fast engine"):
+        lanes.follow(np.array([0, 0]))
