@@ -15,7 +15,8 @@ from model_store.store import Candidate, ModelStore
 from nimbusguard.contract.fingerprint import action_table, feature_table
 from training import checkpoint
 from training.calibrate import freeze
-from training.export import ParityReport, check_files, export_files, weights_digest
+from training.export import check_files, export_files, weights_digest
+from training.parity import ParityReport
 from training.provenance import git_commit, library_versions
 from training.seeds import CANDIDATE_FILE, read_calibration, seed_directory
 from training.served import ServedNetwork

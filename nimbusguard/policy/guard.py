@@ -38,7 +38,7 @@ _ROUNDING: Final = 1e-9
 class GuardSettings:
     """Every rule of the guard as a number."""
 
-    hpa_target: float = 0.82
+    hpa_target: float = 0.85
     """CPU utilization at which the HPA rule would run the workload, as ratio of the limit. A
     removal never goes below the replicas that this rule wants, or wanted within the window. Higher
     than an HPA would be set, because the network above it sees queue and latency too."""
