@@ -48,7 +48,7 @@ class LaneSettings:
     """Share of the exploring lanes with generated traffic. Its steps come more often than in any
     real trace; with a third of them a policy learns to insure itself against steps all day."""
     scale: tuple[float, float] = (0.5, 1.5)
-    """Busy pods at load 1 over the objective's, in the exploring lanes; its logarithm is uniform."""
+    """Busy pods at load 1 over the objective's in the exploring lanes; uniform in its logarithm."""
     initial: tuple[float, float] = (0.9, 2.0)
     """Pods over busy pods when an exploring lane begins."""
     guarded_ratio: float = 0.5
