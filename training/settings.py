@@ -38,14 +38,16 @@ class TrainingSettings:
     """Updates after each step of all lanes: each transition is used four times in the mean."""
     replay_steps: int = 2048
     """Time steps kept; times lanes is the replay size (one million by default, 140 MiB)."""
-    branch_steps: int = 24
+    branch_steps: int = 40
     """Steps of a branch, in which five lanes try the five actions from one state under common
-    random numbers; 24 are six minutes, several start-ups long. 0 learns from single transitions."""
+    random numbers. 40 are ten minutes, by when most lanes of a group have met again: little of the
+    difference is left to bootstrapping, which is what goes wrong. 0 learns from single
+    transitions."""
     branch_curiosity: float = 0.5
     """Share of the branches after which a group goes on from a random action instead of its own."""
     branches_kept: int = 300
     """Branches of each group in the buffer: the policy that was followed must not be too old."""
-    updates_per_branch: int = 16
+    updates_per_branch: int = 24
     """Updates after each branch. A state's five returns are one draw of its future: used over and
     over they are learnt by heart, and the policy begins to turn round at every decision."""
     level_weight: float = 0.1
@@ -54,9 +56,9 @@ class TrainingSettings:
     n_step: int = 8
     """Steps summed before bootstrapping. A pod asked for now serves only after its start-up, one to
     eight decisions later: fewer steps and the delay must be learnt through bootstrapping alone."""
-    discount: float = 0.98
-    """Gamma a decision: a horizon of 50 decisions, twelve minutes; start-up plus stabilization
-    window fit into it three times."""
+    discount: float = 0.96
+    """Gamma a decision: a horizon of 25 decisions, six minutes; start-up, scrape and rate window
+    fit into it three times, and after a branch a fifth of the value is left to bootstrapping."""
     target_rate: float = 0.005
     """Share of the online weights that moves into the target network after each update."""
     huber_delta: float = 10.0
