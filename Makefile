@@ -58,3 +58,15 @@ bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; write
 
 bench-quick: $(VENV)/.dev ## The same comparison in under two minutes, into runs/bench
 	$(BIN)/python -m bench table --quick --output runs/bench --date "$$(date -u +%F)" $(ARGS)
+
+.PHONY: train evaluate
+RUN ?= runs/dqn
+# Five seeds, about five minutes of one core each. The traces are looked for in ../shared/traces, or NIMBUSGUARD_TRACES.
+train: $(VENV)/.dev ## Learn a policy from scratch, five seeds, into runs/dqn
+	$(BIN)/nimbusguard train --out $(RUN) $(ARGS)
+
+# The gate's own exit status says whether the candidate may be published; the report is made either way.
+evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluation/report.html
+	$(BIN)/nimbusguard gate --run $(RUN) || test -f $(RUN)/gate.json
+	$(BIN)/nimbusguard evaluate --policy version:$(RUN)/candidate --policy guarded+version:$(RUN)/candidate \
+	  --out runs/evaluation $(ARGS)
