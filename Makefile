@@ -51,8 +51,34 @@ lock: $(VENV)/.dev ## Write requirements.lock from the environment
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis runs
 
+# --- deploy ---
+.PHONY: manifests
+
+OVERLAYS = $(notdir $(wildcard manifests/overlays/*))
+
+manifests: $(VENV)/.dev ## Render every overlay and check it against schemas and admission rules
+	@for overlay in $(OVERLAYS); do \
+	  kubectl kustomize manifests/overlays/$$overlay > /dev/null && echo "rendered $$overlay"; \
+	done
+	$(BIN)/python -m pytest tests/manifests
+
+.PHONY: images
+
+images: $(VENV)/.dev ## Build both images with buildah, no engine needed (Debian, as root)
+	$(BIN)/python -m tests.images.build
+
+.PHONY: isvc-up isvc-down
+
+OVERLAY ?= local
+
+isvc-up: $(VENV)/.dev ## Run an overlay's pods on this machine with podman and haproxy: OVERLAY=local
+	$(BIN)/python -m tests.isvc up --overlay $(OVERLAY)
+
+isvc-down: $(VENV)/.dev ## Remove what isvc-up started
+	$(BIN)/python -m tests.isvc down
+
 .PHONY: bench bench-quick
-# Needs `wrk` (Debian: apt install wrk). About 35 minutes; nothing else should run on the machine.
+# Needs `wrk` (Debian: apt install wrk). About 24 minutes; nothing else should run on the machine.
 bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; writes bench/results.md
 	$(BIN)/python -m bench all --date "$$(date -u +%F)" $(ARGS)
 

@@ -13,8 +13,8 @@ from bench.targets import p50, p99, rate
 _COLOURS: Final = {
     System.REFERENCE_REST: "#b2182b",
     System.REFERENCE_GRPC: "#ef8a62",
-    System.OURS_REST: "#67a9cf",
-    System.OURS_GRPC: "#2166ac",
+    System.OURS_REST: "#2166ac",
+    System.OURS_GRPC: "#67a9cf",
 }
 
 

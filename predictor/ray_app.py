@@ -22,7 +22,7 @@ from ray.serve.metrics import Counter
 from nimbusguard.contract.features import STATE_DIM
 from predictor.assembly import assemble_predictor
 from predictor.service import PredictorService
-from predictor.settings import RaySettings
+from predictor.settings import RaySettings, ray_settings
 from serving.app import RestApp
 from serving.asgi import AsgiFront
 from serving.calls import Trace
@@ -152,6 +152,21 @@ class _Context:
         self._context.set_code(code)
         self._context.set_details(details)
         raise _AbortedError
+
+
+def build_application(arguments: dict[str, str]) -> serve.Application:
+    """What `import_path` of a Serve configuration names; settings come from the environment.
+
+    Args:
+        arguments: `model_name`, and `model_dir` where the packaged model is not the one to serve.
+    """
+    environ = os.environ  # noqa: TID251 - the manifest's environment is the configuration
+    return make_application(
+        server_settings(environ),
+        ray_settings(environ),
+        arguments["model_name"],
+        arguments.get("model_dir"),
+    )
 
 
 def make_application(

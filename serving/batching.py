@@ -57,6 +57,11 @@ class MicroBatcher(Generic[ItemT]):
         """Items that wait for a batch."""
         return len(self._waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more item would be refused."""
+        return len(self._waiting) >= self._max_waiting
+
     def check_room(self) -> None:
         """Refuse early, before a body is parsed, when the queue is full.
 

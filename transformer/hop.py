@@ -20,6 +20,8 @@ from nimbusguard.contract.errors import (
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from serving.calls import Trace
 
+_MAX_SHOWN: Final = 100
+"""Characters of a foreign value in a message."""
 _MAX_TRACED: Final = 15
 """Request ids that one hop names: with 128 characters each, 2 KiB of the 8 that gRPC's metadata
 may have."""
@@ -58,33 +60,58 @@ class PredictorClient(Protocol):
         """Let go of connections."""
 
 
-def checked_answer(
-    q_values: NDArray[np.float32], rows: int, model_version: object, fingerprint: object
-) -> HopAnswer:
-    """An answer, once it is known to be one.
+def require_identity(model_version: object, fingerprint: object) -> None:
+    """Refuse an answer that does not come from a network for our feature table.
 
     Raises:
-        PredictorUnavailable: Shape or parameters are not those of a NimbusGuard predictor.
         IncompatibleModel: The fingerprint is not ours.
-        NonFiniteOutput: A Q-value is NaN or infinite.
+        PredictorUnavailable: It does not say which version answered.
     """
     if fingerprint != FINGERPRINT:
         message = (
             f"incompatible model: expected fingerprint {FINGERPRINT}, the predictor answered with "
-            f"{fingerprint!r} (version {model_version!r}); serve a version that was trained with "
-            "this feature table"
+            f"{_short(fingerprint)} (version {_short(model_version)}); serve a version that was "
+            "trained with this feature table"
         )
         raise IncompatibleModel(message)
-    if q_values.shape != (rows, ACTION_DIM):
+    if not isinstance(model_version, str) or not model_version:
+        message = f"predictor: expected a model_version, got {_short(model_version)}"
+        raise PredictorUnavailable(message)
+
+
+def require_tensor(datatype: object, shape: object, rows: int) -> None:
+    """Refuse a tensor that is not FP32 (B, A), before its bytes are read as if it were.
+
+    Raises:
+        PredictorUnavailable: It is none.
+    """
+    if datatype != "FP32" or shape != [rows, ACTION_DIM]:
         message = (
-            f"predictor: expected q_values of shape [{rows}, {ACTION_DIM}], "
-            f"got {list(q_values.shape)}"
+            f"predictor: expected q_values FP32 of shape [{rows}, {ACTION_DIM}], "
+            f"got {_short(datatype)} of shape {_short(shape)}"
         )
         raise PredictorUnavailable(message)
+
+
+def require_finite(q_values: NDArray[np.float32]) -> None:
+    """Refuse an answer that is none.
+
+    Raises:
+        NonFiniteOutput: A Q-value is NaN or infinite.
+    """
     if not np.isfinite(q_values).all():
         message = "predictor: the network returned NaN or infinity"
         raise NonFiniteOutput(message)
-    return HopAnswer(q_values, str(model_version), str(fingerprint))
+
+
+def authority(host: str, port: int) -> str:
+    """An address as URLs write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
 def refusal(status: int, text: str) -> NimbusGuardError:

@@ -12,6 +12,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 from numpy.typing import NDArray
 
+from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -21,7 +22,15 @@ from nimbusguard.contract.errors import (
     PredictorUnavailable,
 )
 from serving.calls import Trace
-from transformer.hop import HopAnswer, checked_answer, first_traced, joined_ids
+from transformer.hop import (
+    HopAnswer,
+    authority,
+    first_traced,
+    joined_ids,
+    require_finite,
+    require_identity,
+    require_tensor,
+)
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
@@ -50,7 +59,7 @@ class GrpcPredictorClient:
     """
 
     def __init__(self, host: str, port: int, model_name: str) -> None:
-        self._target = f"{host}:{port}"
+        self._target = authority(host, port)
         self._model_name = model_name
         self._channel: grpc.aio.Channel | None = None
         self._infer: Any = None
@@ -82,22 +91,24 @@ class GrpcPredictorClient:
         return self._infer
 
     def _decode(self, answer: Any, rows: int) -> HopAnswer:
+        version = answer.model_version
+        fingerprint = answer.parameters["fingerprint"].string_param
+        require_identity(version, fingerprint)
         try:
-            names = [output.name for output in answer.outputs]
-            index = names.index("q_values")
-            shape = tuple(answer.outputs[index].shape)
-            raw = answer.raw_output_contents
+            index = [output.name for output in answer.outputs].index("q_values")
+            output, raw = answer.outputs[index], answer.raw_output_contents
+            require_tensor(output.datatype, list(output.shape), rows)
             values: Any = (
                 np.frombuffer(raw[index], dtype="<f4")
                 if raw
-                else np.array(answer.outputs[index].contents.fp32_contents, dtype=np.float32)
+                else np.array(output.contents.fp32_contents, dtype=np.float32)
             )
-            q_values = values.reshape(shape)
+            q_values = values.reshape(rows, ACTION_DIM)
         except (ValueError, IndexError) as error:
             message = f"predictor at {self._target}: expected a V2 answer with q_values"
             raise PredictorUnavailable(message) from error
-        fingerprint = answer.parameters["fingerprint"].string_param
-        return checked_answer(q_values, rows, answer.model_version, fingerprint)
+        require_finite(q_values)
+        return HopAnswer(q_values, version, fingerprint)
 
     def _refusal(self, error: Any) -> NimbusGuardError:
         """A gRPC error as ours."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import httptools
@@ -17,18 +17,23 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import DeadlineExceeded, PredictorUnavailable
 from serving.calls import Trace
 from transformer.hop import (
     HopAnswer,
-    checked_answer,
+    authority,
     error_text,
     first_traced,
     joined_ids,
     refusal,
+    require_finite,
+    require_identity,
+    require_tensor,
 )
 
 _OK: Final = 200
+_MAX_DIGITS: Final = 20
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _CONNECTION_AGE_S: Final = 30.0
 """A Service balances connections, not requests, so a connection must not live for ever."""
@@ -160,7 +165,7 @@ class RestPredictorClient:
         self._host = host
         self._port = port
         self._head = (
-            f"POST /v2/models/{model_name}/infer HTTP/1.1\r\nhost: {host}:{port}\r\n"
+            f"POST /v2/models/{model_name}/infer HTTP/1.1\r\nhost: {authority(host, port)}\r\n"
             "content-type: application/octet-stream\r\n"
         ).encode()
         self._idle: list[HopConnection] = []
@@ -255,29 +260,41 @@ def _decode(response: _Response, rows: int) -> HopAnswer:
     Raises:
         NimbusGuardError: It is an error, or no answer of a NimbusGuard predictor.
     """
-    body = memoryview(response.body)
-    length = response.headers.get(b"inference-header-content-length", b"%d" % len(body))
-    split = int(length) if length.isdigit() else len(body)
+    head, tail = _split(response)
     try:
-        document = orjson.loads(body[:split])
+        document = orjson.loads(head)
     except orjson.JSONDecodeError:
         document = response.body[:200].decode(errors="replace")
     if response.status != _OK:
         raise refusal(response.status, error_text(document))
     try:
-        q_values = _q_values_of(document, body[split:])
-        parameters = document.get("parameters") or {}
-        version = document.get("model_version")
-        return checked_answer(q_values, rows, version, parameters.get("fingerprint"))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        version: Any = document.get("model_version")
+        fingerprint: Any = (document.get("parameters") or {}).get("fingerprint")
+        (output,) = (entry for entry in document["outputs"] if entry["name"] == "q_values")
+        require_identity(version, fingerprint)
+        q_values = _q_values_of(output, tail, rows)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"predictor: expected a V2 answer with q_values, got {response.body[:100]!r}"
         raise PredictorUnavailable(message) from error
+    require_finite(q_values)
+    return HopAnswer(q_values, version, fingerprint)
 
 
-def _q_values_of(document: Any, tail: memoryview) -> NDArray[np.float32]:
+def _split(response: _Response) -> tuple[memoryview, memoryview]:
+    """The JSON part and the binary data behind it."""
+    body = memoryview(response.body)
+    length = response.headers.get(b"inference-header-content-length", b"")
+    is_sane = length.isdigit() and len(length) <= _MAX_DIGITS
+    split = int(length) if is_sane else len(body)
+    return body[:split], body[split:]
+
+
+def _q_values_of(output: Mapping[str, Any], tail: memoryview, rows: int) -> NDArray[np.float32]:
     """The tensor, binary as we asked for it, or as JSON from a server that only speaks that."""
-    (output,) = (entry for entry in document["outputs"] if entry["name"] == "q_values")
-    shape = [int(size) for size in output["shape"]]
+    require_tensor(output.get("datatype"), output.get("shape"), rows)
     if "data" in output:
-        return np.array(output["data"], dtype=np.float32).reshape(shape)
-    return np.frombuffer(tail, dtype="<f4").reshape(shape)
+        with np.errstate(over="ignore"):  # infinity is refused as such
+            values = np.array(output["data"], dtype=np.float32)
+    else:
+        values = np.frombuffer(tail, dtype="<f4")
+    return values.reshape(rows, ACTION_DIM)

@@ -2,7 +2,8 @@
 
 ::
 
-    publisher.py STORE --kills 100 --longest-ms 20   each is killed after a random time
+    publisher.py STORE --kills 100                   each is killed after a random time, up to
+                                                     three times what a publication takes here
     publisher.py STORE --everywhere                  the n-th is killed before its n-th step: a file
                                                      event, or a call to S3
 
@@ -101,9 +102,13 @@ def killed(work: Callable[[ModelStore], None], location: str, after_s: float | N
     return os.WIFSIGNALED(status)
 
 
-def kill_at_random(location: str, kills: int, longest_ms: float, seed: int) -> dict[str, int]:
+def kill_at_random(location: str, kills: int, seed: int) -> dict[str, int]:
     rng = np.random.default_rng(seed)
     store = open_store(location)
+    store.versions(MODEL)
+    start = time.perf_counter()
+    publish_and_promote(store, kills)
+    longest_s = 3.0 * (time.perf_counter() - start)
 
     def work(store: ModelStore, first: int) -> None:
         for number in range(first, sys.maxsize, 1_000_000):
@@ -111,7 +116,7 @@ def kill_at_random(location: str, kills: int, longest_ms: float, seed: int) -> d
 
     count = 0
     for number in range(kills):
-        after_s = float(rng.uniform(0.0, longest_ms / 1000.0))
+        after_s = float(rng.uniform(0.0, longest_s))
         count += killed(lambda store, first=number: work(store, first), location, after_s)
         versions = store.versions(MODEL)
         if versions:
@@ -182,13 +187,12 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("--everywhere", action="store_true")
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--longest-ms", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if args.everywhere:
         result = kill_everywhere(args.store)
     else:
-        result = kill_at_random(args.store, args.kills, args.longest_ms, args.seed)
+        result = kill_at_random(args.store, args.kills, args.seed)
     sys.stdout.write(json.dumps(result) + "\n")
 
 

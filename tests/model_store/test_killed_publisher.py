@@ -85,31 +85,27 @@ def test_a_publisher_killed_before_any_of_its_file_events_leaves_nothing_half(
 def test_a_publisher_killed_at_random_is_never_seen_half(
     tmp_path: Path, candidate_of: Callable[..., Candidate], now: datetime
 ) -> None:
-    """A hundred publishers die within 40 ms of their start while a reader polls."""
-    result, reads = read_while_publishers_die(
-        tmp_path, "--kills", "100", "--longest-ms", "40", "--seed", "1"
-    )
+    """Fifty publishers die while a reader polls, at any moment of their work."""
+    result, reads = read_while_publishers_die(tmp_path, "--kills", "50", "--seed", "1")
 
-    assert result["killed"] == 100
-    assert result["versions"] >= 10
-    assert reads >= 20
+    assert result["killed"] == 50
+    assert result["versions"] >= 5
+    assert reads >= 5
     require_clean(tmp_path, candidate_of(5), now)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_a_thousand_publishers_killed_at_random_are_never_seen_half(
+def test_five_hundred_publishers_killed_at_random_are_never_seen_half(
     tmp_path: Path, seed: int, candidate_of: Callable[..., Candidate], now: datetime
 ) -> None:
-    """The same a thousand times, from three seeds."""
-    result, reads = read_while_publishers_die(
-        tmp_path, "--kills", "1000", "--longest-ms", "50", "--seed", str(seed)
-    )
+    """The same five hundred times, from three seeds."""
+    result, reads = read_while_publishers_die(tmp_path, "--kills", "500", "--seed", str(seed))
 
-    assert result["killed"] == 1000
-    assert result["versions"] >= 100
-    assert reads >= 100
+    assert result["killed"] == 500
+    assert result["versions"] >= 50
+    assert reads >= 50
     require_clean(tmp_path, candidate_of(5), now)
 
 

@@ -229,21 +229,19 @@ def test_a_publisher_killed_before_any_of_its_calls_leaves_nothing_half(
 
 def test_publishers_killed_at_random_are_never_seen_half(bucket: ModelStore) -> None:
     """Ten publishers die at random moments while a reader polls."""
-    result = read_while_publishers_die(bucket, "--kills", "10", "--longest-ms", "300")
+    result = read_while_publishers_die(bucket, "--kills", "10")
 
     assert result["killed"] == 10
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_three_hundred_publishers_killed_at_random_are_never_seen_half(bucket: ModelStore) -> None:
-    """The same three hundred times."""
-    result = read_while_publishers_die(
-        bucket, "--kills", "300", "--longest-ms", "300", "--seed", "2"
-    )
+def test_a_hundred_publishers_killed_at_random_are_never_seen_half(bucket: ModelStore) -> None:
+    """The same a hundred times."""
+    result = read_while_publishers_die(bucket, "--kills", "100", "--seed", "2")
 
-    assert result["killed"] == 300
-    assert result["versions"] >= 50
+    assert result["killed"] == 100
+    assert result["versions"] >= 10
 
 
 def read_while_publishers_die(store: ModelStore, *arguments: str) -> dict[str, int]:

@@ -39,14 +39,13 @@ def hashed(
     seed: NDArray[np.uint64], counter: NDArray[np.uint64] | int, purpose: Purpose
 ) -> NDArray[np.uint64]:
     """64 random bits for each seed; `counter` broadcasts against `seed`."""
-    if isinstance(counter, int):
-        counter = np.uint64(counter & _MASK)  # type: ignore[assignment]
+    # Arrays wrap around without a word; a scalar that overflowed would warn.
+    count = np.atleast_1d(np.asarray(counter, dtype=np.uint64))
     salt = np.uint64((_PURPOSE * int(purpose)) & _MASK)
-    with np.errstate(over="ignore"):
-        x = seed + salt + counter * _GAMMA
-        x = (x ^ (x >> np.uint64(30))) * _MIX_1
-        x = (x ^ (x >> np.uint64(27))) * _MIX_2
-        bits: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    x = seed + salt + count * _GAMMA
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    bits: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
     return bits
 
 

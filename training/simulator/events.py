@@ -7,7 +7,7 @@ real pods with their own speeds, real order of events. It judges; the fast engin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -65,7 +65,6 @@ class _Lane:
     now_s: float = 0.0
     owed: float = 0.0
     """Fraction of a repeated request not yet sent."""
-    speeds: dict[int, float] = field(default_factory=dict)
 
 
 class EventQueue:
@@ -131,20 +130,22 @@ class EventQueue:
                 lost[index] = held.station.lose(int(slot[index]), 1.0 / float(ready[index]))
         return lost
 
-    def serve(self, demand: Demand, age_s: NDArray[np.int64]) -> Served:
-        """Let one second pass, request by request."""
-        del age_s
-        each = demand.each()  # (N, P)
-        count = len(self._lanes)
-        rows = np.zeros((6, count), dtype=np.float32)
-        buckets = np.zeros((len(BUCKETS), count), dtype=np.float32)
-        for index, lane in enumerate(self._lanes):
-            if lane is None:
-                continue
-            self._second(lane, demand, index, each[index])
-            outcome, lane.station.outcome = lane.station.outcome, Outcome()
-            self._tally(outcome, lane.mean_s, rows[:, index], buckets[:, index])
-            rows[5, index] = lane.station.in_flight()
+    def serve(self, demand: Demand) -> Served:
+        """Let some seconds pass, request by request."""
+        seconds, count = demand.fresh.shape
+        rows = np.zeros((6, seconds, count), dtype=np.float32)
+        buckets = np.zeros((seconds, len(BUCKETS), count), dtype=np.float32)
+        for second in range(seconds):
+            repeated = demand.retries.take()
+            each = demand.each(second)  # (N, P)
+            for index, lane in enumerate(self._lanes):
+                if lane is None:
+                    continue
+                self._second(lane, each[index], int(demand.fresh[second, index]), repeated[index])
+                outcome, lane.station.outcome = lane.station.outcome, Outcome()
+                self._tally(outcome, lane.mean_s, rows[:, second, index], buckets[second, :, index])
+                rows[5, second, index] = lane.station.in_flight()
+            demand.retries.add(rows[1, second])
         return Served(
             violations=rows[0],
             failed=rows[1],
@@ -155,15 +156,17 @@ class EventQueue:
             in_flight=rows[5],
         )
 
-    def _second(self, lane: _Lane, demand: Demand, index: int, speeds: NDArray[np.float32]) -> None:
+    def _second(
+        self, lane: _Lane, speeds: NDArray[np.float32], fresh: int, repeated: np.float32
+    ) -> None:
         slots = np.flatnonzero(speeds > 0.0)
         lane.station.set_pods(
             dict(zip(slots.tolist(), speeds[slots].tolist(), strict=True)), lane.now_s
         )
-        lane.owed += float(demand.retried[index])
-        repeated = int(lane.owed)
-        lane.owed -= repeated
-        lane.station.run(self._jobs(lane, int(demand.fresh[index]), repeated), lane.now_s + 1.0)
+        lane.owed += float(repeated)
+        again = int(lane.owed)
+        lane.owed -= again
+        lane.station.run(self._jobs(lane, fresh, again), lane.now_s + 1.0)
         lane.now_s += 1.0
 
     def _jobs(self, lane: _Lane, fresh: int, repeated: int) -> list[Job]:

@@ -12,14 +12,14 @@ rate), and slow requests come in clumps: a policy sees nothing smoother than a r
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.simulator.draws import Purpose, hashed
 from training.simulator.service import BUCKETS, CONTENDED, Demand, Served
-from training.simulator.tail import Floats, Tail
+from training.simulator.tail import Floats, Steady, Tail
 
 MEMORY_S: Final = 15.0
 """Time constant over which the utilization is averaged. Shorter ones let the noise of counting
@@ -29,6 +29,19 @@ _TABLE: Final = 1024
 _NO_SPEED: Final = np.float32(1e-3)
 _ZERO: Final = np.float32(0.0)
 _ONE: Final = np.float32(1.0)
+
+
+class _Flow(NamedTuple):
+    """What the recursion leaves behind, by second and lane (T, N)."""
+
+    recent: Floats
+    """Attempts a second, averaged."""
+    failed: Floats
+    backlog: Floats
+    wait_s: Floats
+    done: Floats
+    doomed: NDArray[np.bool_]
+    """Whoever comes now gives up before being served."""
 
 
 class FluidQueue:
@@ -80,54 +93,82 @@ class FluidQueue:
         self._backlog[lanes] -= lost
         return lost
 
-    def serve(self, demand: Demand, age_s: NDArray[np.int64]) -> Served:
-        """Let one second pass; see `Served`."""
+    def serve(self, demand: Demand) -> Served:
+        """Let some seconds pass; see `Served`."""
         rate = np.divide(
             np.maximum(demand.speed, _NO_SPEED), self._tail.service_s, dtype=np.float32
-        )
-        attempts = demand.fresh + demand.retried
-        start = self._backlog
-        doomed = start > self._timeout_s * rate
-        work = np.where(doomed, self._wasted, _ONE) * attempts
-        end = np.maximum(start + work - rate, _ZERO)
-        refused = np.maximum(end - self._limit * np.maximum(demand.ready, _ONE), _ZERO)
-        end -= refused
-        done = np.maximum(start + work - refused - end, _ZERO)
-        self._backlog = end
-        wait_s = (start + end) * np.float32(0.5) / rate
-        steady = self._tail.steady(self._utilization(attempts, rate), demand.ready)
-        clump, moment = self._chance(age_s)
-        slower = self._tail.slower(self._bounds, wait_s, steady, clump)  # (2 + BUCKETS, N)
-        completed = np.where(doomed, _ZERO, done)
-        slower[2:] *= -completed
-        slower[2:] += completed
-        serving = done * self._tail.service_s
+        )  # (T, N)
+        flow = self._flow(demand, rate)
+        used = np.divide(flow.recent, rate, dtype=np.float32)
+        steady = self._tail.steady(used, demand.ready)
+        clump, moment = self._chance(demand.age_s, len(rate))
+        slower = self._tail.slower(
+            self._bounds,
+            flow.wait_s[:, None, :],
+            Steady(steady.level[:, None, :], steady.slope[:, None, :]),
+            clump[:, None, :],
+        )  # (T, 2 + BUCKETS, N)
+        completed = np.where(flow.doomed, _ZERO, flow.done)
+        buckets = slower[:, 2:]
+        np.subtract(_ONE, buckets, out=buckets)
+        buckets *= completed[:, None, :]
+        serving = flow.done * self._tail.service_s
         return Served(
-            violations=demand.fresh * np.where(doomed, _ONE, slower[0]),
-            failed=np.where(doomed, attempts, np.minimum(refused, attempts)),
+            violations=demand.fresh * np.where(flow.doomed, _ONE, slower[:, 0]),
+            failed=flow.failed,
             completed=completed,
-            buckets=slower[2:],
-            busy=np.minimum(done / rate, _ONE) * demand.ready,
-            contention=slower[1],
-            in_flight=end + np.maximum(serving + moment * np.sqrt(serving), _ZERO),
+            buckets=buckets,
+            busy=np.minimum(flow.done / rate, _ONE) * demand.ready,
+            contention=slower[:, 1],
+            in_flight=flow.backlog + np.maximum(serving + moment * np.sqrt(serving), _ZERO),
         )
 
-    def _utilization(self, attempts: Floats, rate: Floats) -> Floats:
-        """Recent requests over capacity."""
-        if self._begins.any():
-            self._recent = np.where(self._begins, attempts, self._recent)
-            self._begins[:] = False
-        self._recent += (attempts - self._recent) * np.float32(1.0 / MEMORY_S)
-        return self._recent / rate
+    def _flow(self, demand: Demand, rate: Floats) -> _Flow:
+        """The backlog, second after second."""
+        flow = _Flow(
+            recent=np.empty_like(rate),
+            failed=np.empty_like(rate),
+            backlog=np.empty_like(rate),
+            wait_s=np.empty_like(rate),
+            done=np.empty_like(rate),
+            doomed=np.empty(rate.shape, dtype=np.bool_),
+        )
+        patience = self._timeout_s * rate
+        limit = self._limit * np.maximum(demand.ready, _ONE)
+        half = np.float32(0.5) / rate
+        for second, fresh in enumerate(demand.fresh):
+            attempts = fresh + demand.retries.take()
+            if self._begins.any():
+                self._recent = np.where(self._begins, attempts, self._recent)
+                self._begins[:] = False
+            self._recent += (attempts - self._recent) * np.float32(1.0 / MEMORY_S)
+            start = self._backlog
+            doomed = np.greater(start, patience[second], out=flow.doomed[second])
+            work = start + np.where(doomed, self._wasted, _ONE) * attempts
+            end = np.maximum(work - rate[second], _ZERO)
+            refused = np.maximum(end - limit[second], _ZERO)
+            end -= refused
+            failed = np.where(doomed, attempts, np.minimum(refused, attempts))
+            demand.retries.add(failed)
+            flow.recent[second] = self._recent
+            flow.failed[second] = failed
+            flow.backlog[second] = end
+            np.multiply(start + end, half[second], out=flow.wait_s[second])
+            work -= refused
+            np.subtract(work, end, out=flow.done[second])
+            self._backlog = end
+        np.maximum(flow.done, _ZERO, out=flow.done)
+        return flow
 
-    def _chance(self, age_s: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Two kinds of chance, anew each second.
+    def _chance(self, age_s: NDArray[np.int64], seconds: int) -> tuple[Floats, Floats]:
+        """Two kinds of chance, anew each second, (T, N).
 
         Slow requests come together: a factor, exponential with mean 1. And a gauge is read at one
         moment, which finds a Poisson number of requests in service around their mean: a normal
         deviation. Without it the gauge would tell the load of the second without noise.
         """
-        bits = hashed(self._seed, age_s.astype(np.uint64), Purpose.CHANCE)
+        ages = (age_s + np.arange(seconds)[:, None]).astype(np.uint64)
+        bits = hashed(self._seed, ages, Purpose.CHANCE)
         mask = np.uint64(_TABLE - 1)
         clump = self._clumps[bits & mask]
         moment = self._moments[(bits >> np.uint64(32)) & mask]

@@ -17,9 +17,10 @@ from training.simulator.arrivals import Arrivals
 from training.simulator.draws import Purpose, hashed
 from training.simulator.fluid import FluidQueue
 from training.simulator.interface import Observation, PodMetrics, Step
-from training.simulator.metrics import ROWS, History, Lanes, Series, features, serving_cpu
+from training.simulator.ledger import Ledger, steady_state
+from training.simulator.metrics import History, Lanes, Series, features, serving_cpu
 from training.simulator.pods import NEVER, Pods, pick_ready
-from training.simulator.service import BUCKETS, Demand, Served, ServiceModel
+from training.simulator.service import Demand, Retries, ServiceModel
 from training.simulator.settings import PARAMETERS, SimulatorSettings
 from training.simulator.workload import Episode
 
@@ -58,8 +59,8 @@ class ClusterLanes:
         self._pods = Pods(lanes, objective.max_replicas)
         self._arrivals = Arrivals(lanes)
         self._history = History(lanes)
-        self._totals = np.zeros((ROWS, lanes))
-        self._retry = np.zeros(lanes, dtype=np.float32)
+        self._ledger = Ledger(lanes)
+        self._retries = Retries(lanes)
         self._seed = np.zeros(lanes, dtype=np.uint64)
         self._offset = np.zeros(lanes, dtype=np.int64)
         self._end_s = np.zeros(lanes, dtype=np.int64)
@@ -71,12 +72,12 @@ class ClusterLanes:
     @property
     def totals(self) -> NDArray[np.float64]:
         """The true counters and gauges (ROWS, N), for checks; no policy may see them."""
-        return self._totals.copy()
+        return self._ledger.totals.copy()
 
     @property
     def waiting_retries(self) -> NDArray[np.float32]:
         """Failed attempts that clients will repeat (N,)."""
-        return self._retry.copy()
+        return self._retries.waiting.copy()
 
     @property
     def age_s(self) -> NDArray[np.int64]:
@@ -115,14 +116,13 @@ class ClusterLanes:
         self._offset[lanes] = self._now
         interval_s = self.objective.interval_s
         self._end_s[lanes] = [e.length(interval_s) * interval_s for e in episodes]
-        self._retry[lanes] = 0.0
-        self._totals[:, lanes] = 0.0
+        self._retries.reset(lanes, drawn)
         busy = np.array([e.workload.at(np.array([e.start_s + 0.5]))[0] * e.scale for e in episodes])
         replicas = self._initial(busy, episodes)
         self._pods.reset(lanes, replicas, seed, drawn, self._now)
         self._service.reset(lanes, seed, drawn)
-        steady = _steady_state(busy, replicas, drawn)
-        self._totals[Series.IN_FLIGHT, lanes] = steady[Series.IN_FLIGHT]
+        steady = steady_state(busy, replicas, drawn)
+        self._ledger.reset(lanes, steady, drawn)
         self._history.backfill(lanes, steady, self._now)
         for index, (lane, episode) in enumerate(zip(lanes.tolist(), episodes, strict=True)):
             self._arrivals.reset(lane, episode, float(drawn["service_time_s"][index]), self._now)
@@ -132,8 +132,8 @@ class ClusterLanes:
         self._pods.follow(leader)
         self._service.follow(leader)
         self._history.follow(leader)
-        self._totals[:] = self._totals[:, leader]
-        self._retry[:] = self._retry[leader]
+        self._ledger.totals[:] = self._ledger.totals[:, leader]
+        self._retries.follow(leader)
 
     def observe(self) -> NDArray[np.float64]:
         """The eleven features (N, F) as Prometheus shows them now; NaN is an absent series."""
@@ -177,33 +177,40 @@ class ClusterLanes:
         target = np.clip(target_replicas, objective.min_replicas, objective.max_replicas)
         drained_s = self._scale(target)
         seconds = objective.interval_s
-        speed = self._pods.total_speed(self._now)
-        ready = self.ready_replicas.astype(np.float32)
-        change = self._pods.transitions(self._now, seconds)
-        outcome = np.zeros((3, self.lanes))  # arrivals, violations, failed
-        before = self._totals[Series.BUCKET :].copy()
-        for second in range(seconds):
-            speed += change.speed[second]
-            ready += change.ready[second]
-            fresh = self._arrivals.at(self._now)
-            demand = Demand(fresh, self._take_retries(), speed, ready, self._speeds)
-            served = self._service.serve(demand, self.age_s)
-            self._record(demand, served)
-            outcome[0] += fresh
-            outcome[1] += served.violations
-            outcome[2] += served.failed
-            self._now += 1
-            self._history.row(self._now)[:] = self._totals
+        before = self._ledger.totals[Series.BUCKET :].copy()
+        demand = self._demand(seconds)
+        served = self._service.serve(demand)
+        self._ledger.record(demand, served, self._pods.count, self._history, self._now)
+        self._now += seconds
         self._kill_over_limit()
-        truncated = self.age_s >= self._end_s
         return Step(
             pod_seconds=target * float(seconds) + drained_s,
-            arrivals=outcome[0],
-            violations=outcome[1],
-            failed=outcome[2],
-            responses=(self._totals[Series.BUCKET :] - before).T,
+            arrivals=demand.fresh.sum(axis=0, dtype=np.float64),
+            violations=served.violations.sum(axis=0, dtype=np.float64),
+            failed=served.failed.sum(axis=0, dtype=np.float64),
+            responses=(self._ledger.totals[Series.BUCKET :] - before).T,
             terminated=np.zeros(self.lanes, dtype=np.bool_),
-            truncated=truncated,
+            truncated=self.age_s >= self._end_s,
+        )
+
+    def _demand(self, seconds: int) -> Demand:
+        """Requests that will come in some seconds, and the pods that will be ready for them."""
+        now = self._now
+        change = self._pods.transitions(now, seconds)
+        speed, ready = change.speed, change.ready
+        speed[0] += self._pods.total_speed(now)
+        ready[0] += self.ready_replicas
+        for second in range(1, seconds):
+            speed[second] += speed[second - 1]
+            ready[second] += ready[second - 1]
+        fresh = np.stack([self._arrivals.at(now + second) for second in range(seconds)])
+        return Demand(
+            fresh,
+            speed,
+            ready,
+            lambda second: self._pods.speeds(now + second),
+            self._retries,
+            self.age_s,
         )
 
     def _asked(self) -> Lanes:
@@ -243,64 +250,19 @@ class ClusterLanes:
             drained_s[lanes] = removed * own["termination_s"]
         return drained_s
 
-    def _speeds(self) -> NDArray[np.float32]:
-        return self._pods.speeds(self._now)
-
-    def _take_retries(self) -> NDArray[np.float32]:
-        share = (1.0 / self.parameters["retry_delay_s"]).astype(np.float32)
-        due: NDArray[np.float32] = self._retry * share
-        self._retry -= due
-        return due
-
-    def _record(self, demand: Demand, served: Served) -> None:
-        """Add one second to the counters and set the gauges."""
-        p, totals = self.parameters, self._totals
-        self._retry += served.failed * p["retry_ratio"].astype(np.float32)
-        totals[Series.COMPLETED] += served.completed
-        totals[Series.FAILED] += served.failed
-        busy = served.busy / np.maximum(demand.ready, 1.0)
-        totals[Series.CPU] += busy * p["cpu_share_ratio"] + p["idle_cpu_ratio"]
-        totals[Series.THROTTLED] += served.contention * busy * p["throttling_gain"]
-        totals[Series.BUCKET :] += served.buckets
-        totals[Series.IN_FLIGHT] = served.in_flight
-        totals[Series.READY] = demand.ready
-        totals[Series.PODS] = self._pods.count
-
     def _kill_over_limit(self) -> None:
         """One pod of each lane whose pods are over their memory limit is killed."""
         p = self.parameters
-        each = self._totals[Series.IN_FLIGHT] / np.maximum(self._totals[Series.READY], 1.0)
-        over = p["memory_base_ratio"] + p["memory_per_request_ratio"] * each > 1.0
+        each = p["memory_per_request_ratio"] * self._ledger.in_flight_per_pod()
+        over = p["memory_base_ratio"] + each > 1.0
         lanes = np.flatnonzero(over)
         lanes = lanes[self.ready_replicas[lanes] > 0]
         if len(lanes) == 0:
             return
         ready = self._pods.ready(self._now)[lanes]
-        slot = pick_ready(ready, self._seed[lanes], self._now)
+        slot = pick_ready(ready, self._seed[lanes], self.age_s[lanes])
         lost = self._service.drop(lanes, slot, np.count_nonzero(ready, axis=1))
-        self._totals[Series.FAILED, lanes] += lost
+        self._ledger.totals[Series.FAILED, lanes] += lost
         self._pods.kill(
             lanes, slot, p["restart_backoff_s"][lanes], p["startup_s"][lanes], self._now
         )
-
-
-def _steady_state(
-    busy: NDArray[np.float64],
-    replicas: NDArray[np.int64],
-    parameters: dict[str, NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    """Counters per second and gauges (ROWS, K) of lanes that have long served a constant load."""
-    steady = np.zeros((ROWS, len(busy)))
-    working = np.minimum(busy, replicas)
-    steady[Series.COMPLETED] = working / parameters["service_time_s"]
-    steady[Series.CPU] = (
-        working / replicas * parameters["cpu_share_ratio"] + parameters["idle_cpu_ratio"]
-    )
-    steady[Series.IN_FLIGHT] = working
-    steady[Series.READY] = replicas
-    steady[Series.PODS] = replicas
-    mean = parameters["service_time_s"]
-    half = np.minimum(np.sqrt(3.0) * parameters["service_cv"], 0.95) * mean
-    share = (BUCKETS[:, None] - (mean - half)) / np.maximum(2.0 * half, 1e-9)
-    steady[Series.BUCKET :] = steady[Series.COMPLETED] * np.clip(share, 0.0, 1.0)
-    return steady

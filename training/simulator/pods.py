@@ -233,8 +233,12 @@ def _between(
     return lane, slot
 
 
-def pick_ready(ready: NDArray[np.bool_], seed: NDArray[np.uint64], now: int) -> NDArray[np.int64]:
+def pick_ready(
+    ready: NDArray[np.bool_], seed: NDArray[np.uint64], age_s: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """One ready pod of each lane (K,) by chance; the mask (K, P) has one in every row."""
     order = np.cumsum(ready, axis=1)
-    wanted = 1 + np.floor(uniform(seed, now, Purpose.VICTIM) * order[:, -1]).astype(np.int64)
+    wanted = 1 + np.floor(
+        uniform(seed, age_s.astype(np.uint64), Purpose.VICTIM) * order[:, -1]
+    ).astype(np.int64)
     return np.asarray(np.argmax(order >= wanted[:, None], axis=1), dtype=np.int64)

@@ -98,7 +98,7 @@ def test_a_victim_is_one_of_the_ready_pods() -> None:
     """Whatever the chance, a pod that is not ready is not picked."""
     ready = np.array([[False, True, False, True, True]])
 
-    picked = {int(pick_ready(ready, SEED, now)[0]) for now in range(200)}
+    picked = {int(pick_ready(ready, SEED, np.array([now]))[0]) for now in range(200)}
 
     assert picked == {1, 3, 4}
 
