@@ -116,3 +116,15 @@ kubeflow-status: kubectl-there ## Conditions, pods, Services and graphs of the d
 
 kubeflow-logs: kubectl-there ## The last lines of both components: LINES=100
 	kubectl -n $(SERVING) logs -l serving.kserve.io/inferenceservice=$(ISVC) --all-containers --prefix --tail=$(or $(LINES),100)
+
+.PHONY: train evaluate
+RUN ?= runs/dqn
+# Five seeds, about five minutes of one core each. The traces are looked for in ../shared/traces, or NIMBUSGUARD_TRACES.
+train: $(VENV)/.dev ## Learn a policy from scratch, five seeds, into runs/dqn
+	$(BIN)/nimbusguard train --out $(RUN) $(ARGS)
+
+# The gate's own exit status says whether the candidate may be published; the report is made either way.
+evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluation/report.html
+	$(BIN)/nimbusguard gate --run $(RUN) || test -f $(RUN)/gate.json
+	$(BIN)/nimbusguard evaluate --policy version:$(RUN)/candidate --policy guarded+version:$(RUN)/candidate \
+	  --out runs/evaluation $(ARGS)
