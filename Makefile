@@ -35,7 +35,7 @@ check: $(VENV)/.dev ## Format, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev ## Fast tests, offline
-	$(BIN)/python -m pytest -m "not service and not slow and not cluster and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not service and not slow and not cluster and not gpu"
 
 test-services: $(VENV)/.dev ## Real servers, images and training; what `make test` leaves out
 	$(BIN)/python -m pytest -m "(service or slow) and not cluster and not gpu"
