@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from nimbusguard.client.observation import Observation, stack
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.normalization import absent_as_zero_mask
 from nimbusguard.policy import guard
+
+_LARGEST: Final = 1e9
+"""Metrics are cut to this before the guard computes with them. No workload comes near, and products
+of what a broken exporter may say (1e308, infinity) stay finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class Case(NamedTuple):
     seen: Observation
     recommendation: Recommendation
     conflict: str | None
-    """Who else scales the target; None if nobody does."""
+    """Why the target is left to somebody else; None if it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +160,7 @@ def _guard(
                 )
             ),
             np.array([actions[row] for row in members], dtype=np.int64),
-            rows.raw,
+            np.clip(rows.raw, 0.0, _LARGEST),
             rows.current,
             guard.Bounds(rows.minimum, rows.maximum),
             now_s=now_s,

@@ -182,7 +182,7 @@ def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(parent: Mapping[str, Any], name: str, path: str, *, default: int) -> int:
     value = parent.get(name, default)
-    # Without a pod there are no metrics, so nothing that is decided on metrics comes back from zero.
+    # Without a pod there are no metrics, and without metrics no way back from zero.
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_REPLICAS:
         _refuse(path, f"a whole number from 1 to {MOST_REPLICAS}", value)
     return value

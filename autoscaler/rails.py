@@ -68,8 +68,8 @@ class RailSettings:
 
 def strange_features(raw: Raw, margin: float) -> list[str]:
     """Names of the features (F,) that lie further beyond their range than `margin` of it."""
-    beyond = (np.array(raw) - MAXIMUM) / _SPAN
-    return [name for name, share in zip(NAMES, beyond, strict=True) if share > margin]
+    beyond = np.array(raw) > MAXIMUM + margin * _SPAN
+    return [name for name, strange in zip(NAMES, beyond, strict=True) if strange]
 
 
 def trusted_action(

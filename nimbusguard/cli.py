@@ -11,6 +11,7 @@ from typing import Final
 from nimbusguard.contract.errors import NimbusGuardError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "canary": ("nimbusguard.commands.canary", "roll a model version out in steps, judge, undo"),
     "serve": ("nimbusguard.commands.serve", "start transformer and predictor on this machine"),
     "decide": ("nimbusguard.commands.decide", "one decision, for a payload or from Prometheus"),
     "models": ("nimbusguard.commands.models", "versions of the network: list, publish, promote"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from serving.deferred import defer_pandas
+from serving.deferred import defer_unused
 
-defer_pandas()  # before anything that imports the SDK
+defer_unused()  # before anything that imports the SDK
 
 from predictor.assembly import assemble_predictor
 from serving.flags import make_parser, parse_flags, run_main

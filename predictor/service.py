@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, ClassVar, Final
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from nimbusguard.contract.actions import ACTION_DIM
@@ -32,7 +33,10 @@ States = Sequence[Sequence[float]] | NDArray[np.float32]
 QValues = NDArray[np.float32]
 PredictorCall = Call[States, QValues]
 
+_FEW_ROWS: Final = 16
+"""Up to here rows wait as they came, and become one array together with those of other requests."""
 STATE: Final = TensorSpec("state", ("FP32",), (-1, STATE_DIM))
+_EXAMPLE: Final = (0.93, 0.55, 0.12, 0.085, 0.0625, 0.062, 0.02, 0.12, 0.2, 0.6, 0.5)
 Q_VALUES: Final = TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM))
 
 
@@ -64,6 +68,10 @@ class PredictorService(ModelService[States, QValues]):
         "minItems": ACTION_DIM,
         "maxItems": ACTION_DIM,
     }
+    v1_example: ClassVar[Any] = list(_EXAMPLE)
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = (
+        {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(_EXAMPLE)},
+    )
 
     def __init__(
         self, name: str, network: LoadedModel, settings: ServerSettings, metrics: ServingMetrics
@@ -76,6 +84,7 @@ class PredictorService(ModelService[States, QValues]):
             self._run,
             concurrency=1,
             max_waiting=settings.max_waiting,
+            max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
         self._parameters = {
@@ -109,7 +118,7 @@ class PredictorService(ModelService[States, QValues]):
             InvalidRequest: It has another form.
         """
         rows = parse_states(body, max_rows=self._max_rows)
-        return rows, len(rows)
+        return _array_of(rows) if len(rows) > _FEW_ROWS else rows, len(rows)
 
     def parse_v2(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[States, int]:
         """Rows of a V2 request.
@@ -129,9 +138,14 @@ class PredictorService(ModelService[States, QValues]):
         """
         self._batcher.submit(call)
 
-    def v1_document(self, result: QValues) -> dict[str, Any]:
+    @property
+    def is_full(self) -> bool:
+        """Whether the queue is full."""
+        return self._batcher.is_full
+
+    def v1_body(self, result: QValues) -> bytes:
         """The V1 answer."""
-        return {"predictions": result.tolist()}
+        return orjson.dumps({"predictions": result}, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def v2_response(self, result: QValues) -> InferResponse:
         """The V2 answer."""

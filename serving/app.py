@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 from nimbusguard import __version__
-from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, NotFound
+from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, NotFound, Overloaded
 from nimbusguard.contract.tensors import (
     InferRequest,
     check_outputs,
@@ -43,6 +43,8 @@ _OCTETS: Final = b"application/octet-stream"
 _HEADER_LENGTH: Final = b"inference-header-content-length"
 _MAX_DIGITS: Final = 20
 _NOTHING: Final = memoryview(b"")
+_OVERLOADED: Final = b'{"error":"overloaded: as many requests wait as may; retry, or add replicas"}'
+_RETRY_SOON: Final = {b"retry-after": b"%d" % Overloaded.retry_after_s}
 _VERSIONED: Final = re.compile(rb"/v2/models/([^/]+)/versions/([^/]+)(/ready|/infer)?")
 _MODEL: Final = re.compile(rb"/v[12]/models/([^/:]+)(?:[:/].*)?")
 
@@ -58,6 +60,11 @@ class RestApp(Generic[PayloadT, ResultT]):
 
     def handle(self, request: HttpRequest) -> None:
         """Answer one request. The outermost loop of a request: nothing gets past it."""
+        if self._service.is_full and request.method == b"POST" and request.fault is None:
+            # At twice the capacity half of all requests end here: it has to cost next to nothing.
+            request.route = "overloaded"
+            request.respond(503, _OVERLOADED, headers=_RETRY_SOON)
+            return
         try:
             self._dispatch(request)
         except NimbusGuardError as error:
@@ -197,14 +204,13 @@ class RestApp(Generic[PayloadT, ResultT]):
     def _predict(self, request: HttpRequest) -> None:
         request.route = "v1_predict"
         service = self._service
-        service.check_room()
         payload, rows = service.parse_v1(parse_json(request))
+        request.body = b""  # a large one must not wait for its answer beside its rows
         service.submit(_V1Call(payload, rows, request, service))
 
     def _infer(self, request: HttpRequest) -> None:
         request.route = "v2_infer"
         service = self._service
-        service.check_room()
         document, tail = _split_binary(request)
         infer = parse_infer(document, tail, service.inputs)
         check_outputs(infer, service.outputs)
@@ -246,7 +252,7 @@ class _V1Call(_RestCall[PayloadT, ResultT]):
     __slots__ = ()
 
     def succeed(self, result: ResultT) -> None:
-        self.request.respond(200, orjson.dumps(self.service.v1_document(result)))
+        self.request.respond(200, self.service.v1_body(result))
 
 
 class _V2Call(_RestCall[PayloadT, ResultT]):

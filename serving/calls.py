@@ -79,6 +79,12 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     """JSON schema of one V1 instance, for the OpenAPI description."""
     v1_prediction: ClassVar[Mapping[str, Any]]
     """JSON schema of one V1 prediction."""
+    v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """JSON schemas of V1 bodies beside `{"instances": […]}`."""
+    v1_example: ClassVar[Any]
+    """One good V1 instance."""
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]]
+    """The input tensors of one good V2 request."""
 
     @property
     @abstractmethod
@@ -121,9 +127,14 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
             NimbusGuardError: It is refused at once; then neither `succeed` nor `fail` is called.
         """
 
+    @property
     @abstractmethod
-    def v1_document(self, result: ResultT) -> dict[str, Any]:
-        """The V1 answer."""
+    def is_full(self) -> bool:
+        """Whether `check_room` would refuse; asked before anything of a request is looked at."""
+
+    @abstractmethod
+    def v1_body(self, result: ResultT) -> bytes:
+        """The V1 answer as JSON."""
 
     @abstractmethod
     def v2_response(self, result: ResultT) -> InferResponse:

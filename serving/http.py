@@ -186,6 +186,7 @@ class HttpConnection(asyncio.Protocol):
             return
         request = self._new_request()
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
         self._enqueue(request)
 
     # Reading

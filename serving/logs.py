@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -12,7 +13,7 @@ _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, and whatever came in `extra`."""
+    """Time in UTC, level, logger, message, and whatever came in `extra`."""
 
     def __init__(self, component: str) -> None:
         super().__init__()
@@ -20,8 +21,9 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
+        time = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "component": self._component,
             "logger": record.name,
@@ -41,6 +43,7 @@ def configure_logging(component: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(component))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
     for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access", "httpx", "httpcore"):
         logger = logging.getLogger(name)
         # A handler of any kind keeps the SDK from configuring its own.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Generic, TypeVar
 
+import orjson
 from kserve import InferRequest, InferResponse, Model
 from kserve.errors import InferenceError, InvalidInput, ModelNotReady
 
@@ -89,7 +90,9 @@ class ServedModel(Model, Generic[PayloadT, ResultT]):
         service = self._service
         try:
             if not isinstance(payload, InferRequest):
-                return service.v1_document(await self._ask(*service.parse_v1(payload), headers))
+                body = service.v1_body(await self._ask(*service.parse_v1(payload), headers))
+                document: dict[str, Any] = orjson.loads(body)
+                return document
             message = payload.to_grpc()
             infer = parse_request(message, service.inputs, service.outputs)
             result = await self._ask(*service.parse_v2(infer.inputs), headers)

@@ -16,9 +16,9 @@ from typing import Final, TypeVar
 from nimbusguard.contract.errors import InvalidRequest
 
 PREFIX: Final = "NIMBUSGUARD_"
-# Kubernetes gives every pod such variables for each Service of its namespace, ours among them.
 _SERVICE_LINK: Final = re.compile(
-    r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$"
+    r"(?P<service>\w+?)_"
+    r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 _READ_ELSEWHERE: Final = frozenset(
     {
@@ -51,6 +51,9 @@ class ServerSettings:
     max_waiting: int = 512
     """`NIMBUSGUARD_MAX_WAITING`. Requests that may wait for a batch; at 10,000 requests/s the last
     of them waits 50 ms."""
+    max_waiting_rows: int = 20_000
+    """`NIMBUSGUARD_MAX_WAITING_ROWS`. Rows from which on another request is refused; at 140,000
+    rows/s the last of them waits 150 ms."""
     max_batch_rows: int = 4096
     """`NIMBUSGUARD_MAX_BATCH_ROWS`. Rows of one forward pass; 4,096 take about 4 ms on a core."""
     deadline_s: float = 2.0
@@ -78,12 +81,15 @@ def server_settings(environ: Mapping[str, str]) -> ServerSettings:
     read = Reader(environ)
     default = ServerSettings()
     settings = ServerSettings(
-        host=environ.get("NIMBUSGUARD_HOST", default.host),
+        host=environ.get("NIMBUSGUARD_HOST", "").strip() or default.host,
         max_rows=read.integer("NIMBUSGUARD_MAX_ROWS", default.max_rows, 1, 1_000_000),
         max_body_bytes=read.integer(
             "NIMBUSGUARD_MAX_BODY_BYTES", default.max_body_bytes, 1024, 1 << 30
         ),
         max_waiting=read.integer("NIMBUSGUARD_MAX_WAITING", default.max_waiting, 1, 1_000_000),
+        max_waiting_rows=read.integer(
+            "NIMBUSGUARD_MAX_WAITING_ROWS", default.max_waiting_rows, 1, 100_000_000
+        ),
         max_batch_rows=read.integer(
             "NIMBUSGUARD_MAX_BATCH_ROWS", default.max_batch_rows, 1, 1_000_000
         ),
@@ -98,6 +104,16 @@ def server_settings(environ: Mapping[str, str]) -> ServerSettings:
     )
     read.refuse_unknown(_READ_ELSEWHERE)
     return settings
+
+
+def _is_service_link(key: str, environ: Mapping[str, str]) -> bool:
+    """Whether Kubernetes set a variable, as it does for each Service of a pod's namespace.
+
+    It sets `…_SERVICE_HOST` beside all others of a Service, which tells them from a misspelt
+    setting such as `NIMBUSGUARD_HTTP_PORT`.
+    """
+    link = _SERVICE_LINK.fullmatch(key)
+    return link is not None and f"{link['service']}_SERVICE_HOST" in environ
 
 
 class Reader:
@@ -133,7 +149,7 @@ class Reader:
         for key in sorted(self._environ):
             if not key.startswith(PREFIX) or key in self._known | read_elsewhere:
                 continue
-            if _SERVICE_LINK.search(key):
+            if _is_service_link(key, self._environ):
                 continue
             expected = ", ".join(sorted(self._known | read_elsewhere))
             message = f"{key}: no such setting; expected one of {expected}"

@@ -79,7 +79,7 @@ class BranchBuffer:
     def add(self, branches: Branches) -> None:
         """Write one branch of every group over the oldest."""
         place = self._written % self._size
-        for column, values in zip(self._data, branches, strict=True):
+        for column, values in zip(_columns(self._data), _columns(branches), strict=True):
             column[place] = values
         self._written += 1
 
@@ -102,7 +102,7 @@ class BranchBuffer:
         """Everything held, for a checkpoint."""
         held = min(self._written, self._size)
         content: Arrays = {
-            name: column[:held] for name, column in zip(_FIELDS, self._data, strict=True)
+            name: column[:held] for name, column in zip(_FIELDS, _columns(self._data), strict=True)
         }
         content["written"] = np.array(self._written)
         return content
@@ -199,3 +199,8 @@ def leaders(action: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each lane (L,) the lane of its group that took the group's chosen action (G,)."""
     first = np.arange(len(action)) * ACTION_DIM
     return np.repeat(first + action, ACTION_DIM)
+
+
+def _columns(data: Branches) -> tuple[NDArray[Any], ...]:
+    """The arrays of all fields; said so, as the checker joins their types to `object`."""
+    return tuple(data)

@@ -6,7 +6,7 @@ moment instead of the one it was collected under.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ class ReplayBuffer:
     def add(self, transitions: Transitions) -> None:
         """Write one step of every lane over the oldest one."""
         place = self._written % self._steps
-        for column, values in zip(self._data, transitions, strict=True):
+        for column, values in zip(_columns(self._data), _columns(transitions), strict=True):
             column[place] = values
         self._written += 1
 
@@ -143,7 +143,7 @@ class ReplayBuffer:
         """Everything held, for a checkpoint."""
         held = min(self._written, self._steps)
         content: dict[str, NDArray[np.generic]] = {
-            name: column[:held] for name, column in zip(_FIELDS, self._data, strict=True)
+            name: column[:held] for name, column in zip(_FIELDS, _columns(self._data), strict=True)
         }
         content["written"] = np.array(self._written)
         return content
@@ -152,5 +152,10 @@ class ReplayBuffer:
         """Take back what `arrays` gave."""
         self._written = int(arrays["written"])
         held = min(self._written, self._steps)
-        for name, column in zip(_FIELDS, self._data, strict=True):
+        for name, column in zip(_FIELDS, _columns(self._data), strict=True):
             column[:held] = arrays[name]
+
+
+def _columns(data: Transitions) -> tuple[NDArray[Any], ...]:
+    """The arrays of all fields; said so, as the checker joins their types to `object`."""
+    return tuple(data)

@@ -7,9 +7,9 @@ import dataclasses
 import os
 import sys
 
-from serving.deferred import defer_pandas
+from serving.deferred import defer_unused
 
-defer_pandas()  # before anything that imports the SDK
+defer_unused()  # before anything that imports the SDK
 
 from serving.flags import make_parser, parse_flags, run_main
 from serving.metrics import ServingMetrics
@@ -22,7 +22,7 @@ from transformer.hop_rest import RestPredictorClient
 from transformer.lookup import WorkloadLookup
 from transformer.readiness import PredictorProbe
 from transformer.service import TransformerService
-from transformer.settings import transformer_settings
+from transformer.settings import predictor_address, transformer_settings
 
 _REST_PORT = 80
 """A Service's port; the controller injects `--predictor_host` without one."""
@@ -35,9 +35,7 @@ def serve(settings: ServerSettings) -> None:
     parser = make_parser("transformer")
     parser.set_defaults(predictor_protocol="v2", predictor_request_timeout_seconds=None)
     flags = parse_flags(parser, None)
-    if flags.predictor_request_timeout_seconds is not None:
-        deadline_s = float(flags.predictor_request_timeout_seconds)
-        settings = dataclasses.replace(settings, deadline_s=deadline_s)
+    settings = with_deadline(settings, flags)
     own = transformer_settings(os.environ)
     metrics = ServingMetrics("transformer", flags.model_name)
     client = make_client(flags)
@@ -63,22 +61,32 @@ def serve(settings: ServerSettings) -> None:
     Server(service, metrics, settings, flags, on_start=probe.start, on_stop=stop).start([model])
 
 
+def with_deadline(settings: ServerSettings, flags: argparse.Namespace) -> ServerSettings:
+    """The settings with the deadline that the SDK's flag asks for, which goes before ours.
+
+    Raises:
+        InvalidSetting: It leaves no time at all.
+    """
+    seconds = flags.predictor_request_timeout_seconds
+    if seconds is None:
+        return settings
+    if seconds <= 0:
+        message = f"--predictor_request_timeout_seconds: expected more than 0, got {seconds}"
+        raise InvalidSetting(message)
+    return dataclasses.replace(settings, deadline_s=float(seconds))
+
+
 def make_client(flags: argparse.Namespace) -> PredictorClient:
     """The hop that the flags ask for.
 
     Raises:
         InvalidSetting: No predictor, or a protocol that cannot carry version and fingerprint.
     """
-    if not flags.predictor_host:
-        message = "--predictor_host: expected the predictor's host or host:port, got nothing"
-        raise InvalidSetting(message)
-    host, _, port = flags.predictor_host.rpartition(":")
-    if not host or not port.isdigit():
-        host, port = flags.predictor_host, ""
+    host, port = predictor_address(flags.predictor_host or "")
     if flags.predictor_protocol == "v2":
-        return RestPredictorClient(host, int(port or _REST_PORT), flags.model_name)
+        return RestPredictorClient(host, port or _REST_PORT, flags.model_name)
     if flags.predictor_protocol == "grpc-v2":
-        return GrpcPredictorClient(host, int(port or _GRPC_PORT), flags.model_name)
+        return GrpcPredictorClient(host, port or _GRPC_PORT, flags.model_name)
     message = (
         f"--predictor_protocol: expected v2 or grpc-v2, got {flags.predictor_protocol!r}; V1 "
         "cannot say which version and fingerprint answered"

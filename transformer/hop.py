@@ -104,6 +104,11 @@ def require_finite(q_values: NDArray[np.float32]) -> None:
         raise NonFiniteOutput(message)
 
 
+def authority(host: str, port: int) -> str:
+    """An address as URLs write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

@@ -24,6 +24,7 @@ from nimbusguard.contract.errors import (
 from serving.calls import Trace
 from transformer.hop import (
     HopAnswer,
+    authority,
     first_traced,
     joined_ids,
     require_finite,
@@ -58,7 +59,7 @@ class GrpcPredictorClient:
     """
 
     def __init__(self, host: str, port: int, model_name: str) -> None:
-        self._target = f"{host}:{port}"
+        self._target = authority(host, port)
         self._model_name = model_name
         self._channel: grpc.aio.Channel | None = None
         self._infer: Any = None

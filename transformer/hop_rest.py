@@ -22,6 +22,7 @@ from nimbusguard.contract.errors import DeadlineExceeded, PredictorUnavailable
 from serving.calls import Trace
 from transformer.hop import (
     HopAnswer,
+    authority,
     error_text,
     first_traced,
     joined_ids,
@@ -164,7 +165,7 @@ class RestPredictorClient:
         self._host = host
         self._port = port
         self._head = (
-            f"POST /v2/models/{model_name}/infer HTTP/1.1\r\nhost: {host}:{port}\r\n"
+            f"POST /v2/models/{model_name}/infer HTTP/1.1\r\nhost: {authority(host, port)}\r\n"
             "content-type: application/octet-stream\r\n"
         ).encode()
         self._idle: list[HopConnection] = []

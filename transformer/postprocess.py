@@ -1,30 +1,40 @@
-"""Q-values to decisions, for a whole batch at once. Pure."""
+"""Q-values to decisions, for a whole batch at once. Pure.
+
+A decision is written as JSON from pieces: what depends on the action or on the mask alone is made
+once for the process, what depends on the version once for the batch, and numbers are written by
+orjson for all rows together. For 1,000 decisions that takes half the time of as many dictionaries.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
-from nimbusguard.contract.actions import ACTION_NAMES, CHANGES
+from nimbusguard.contract.actions import ACTION_NAMES, ScaleAction
 from nimbusguard.contract.messages import RowOptions
 from nimbusguard.contract.normalization import names_of
 from nimbusguard.contract.tensors import OutputTensor
 from nimbusguard.policy.greedy import Choice, choose
 from transformer.preprocess import Prepared
 
-_CHANGES: tuple[int, ...] = tuple(int(change) for change in CHANGES)
-_ACTION_BYTES = np.array([name.encode() for name in ACTION_NAMES], dtype=object)
-_BITS = 1 << np.arange(len(ACTION_NAMES), dtype=np.int64)
-_NAMES_BY_MASK: tuple[list[str], ...] = tuple(
-    [name for index, name in enumerate(ACTION_NAMES) if bits >> index & 1]
+_ACTION_BYTES: Final = np.array([name.encode() for name in ACTION_NAMES], dtype=object)
+_BITS: Final = 1 << np.arange(len(ACTION_NAMES), dtype=np.int64)
+_HEADS: Final = tuple(
+    b'"action":"%b","action_index":%d,"replica_change":%d,"current_replicas":'
+    % (action.name.encode(), action, action.change)
+    for action in ScaleAction
+)
+_ALLOWED: Final = tuple(
+    orjson.dumps([name for index, name in enumerate(ACTION_NAMES) if bits >> index & 1])
     for bits in range(1 << len(ACTION_NAMES))
 )
-"""The names of allowed actions, by the mask as a number: 32 lists that are made once."""
+"""The names of allowed actions, by the mask as a number."""
 
 
 class Answering(NamedTuple):
@@ -46,50 +56,38 @@ class DecisionBatch:
     answering: Answering
 
     @cached_property
-    def documents(self) -> list[dict[str, Any]]:
-        """Every decision as the V1 answer shows it; made once for all requests of the batch."""
-        prepared, choice = self.prepared, self.choice
-        name, version, fingerprint = self.answering
-        any_clipped: NDArray[np.bool_] = np.logical_or.reduce(prepared.clipped, axis=1)
-        any_imputed: NDArray[np.bool_] = np.logical_or.reduce(prepared.imputed, axis=1)
-        masks: list[int] = (choice.allowed @ _BITS).tolist()
-        columns = zip(
+    def documents(self) -> list[bytes]:
+        """Every decision as a JSON object without its opening brace; made once for the batch."""
+        choice = self.choice
+        rows = zip(
             choice.action.tolist(),
-            prepared.current.tolist(),
+            self.prepared.current.tolist(),
             choice.target.tolist(),
-            self.q_values.tolist(),
-            choice.margin.tolist(),
-            masks,
-            any_clipped.tolist(),
-            any_imputed.tolist(),
+            _rows_of(self.q_values),
+            _values_of(choice.margin),
+            (choice.allowed @ _BITS).tolist(),
+            _names_of_rows(self.prepared.clipped),
+            _names_of_rows(self.prepared.imputed),
             strict=True,
         )
+        tail = b',"model_name":%b,"model_version":%b,"fingerprint":%b}' % tuple(
+            orjson.dumps(part) for part in self.answering
+        )
         return [
-            {
-                "action": ACTION_NAMES[action],
-                "action_index": action,
-                "replica_change": _CHANGES[action],
-                "current_replicas": current,
-                "target_replicas": target,
-                "q_values": q_values,
-                "q_margin": margin,
-                "allowed_actions": _NAMES_BY_MASK[mask],
-                "clipped_features": names_of(prepared.clipped[row]) if clipped else [],
-                "imputed_features": names_of(prepared.imputed[row]) if imputed else [],
-                "model_name": name,
-                "model_version": version,
-                "fingerprint": fingerprint,
-            }
-            for row, (
-                action,
+            b'%b%d,"target_replicas":%d,"q_values":[%b],"q_margin":%b,"allowed_actions":%b,'
+            b'"clipped_features":%b,"imputed_features":%b%b'
+            % (
+                _HEADS[action],
                 current,
                 target,
                 q_values,
                 margin,
-                mask,
+                _ALLOWED[mask],
                 clipped,
                 imputed,
-            ) in enumerate(columns)
+                tail,
+            )
+            for action, current, target, q_values, margin, mask, clipped, imputed in rows
         ]
 
 
@@ -101,13 +99,14 @@ class Decisions(NamedTuple):
     stop: int
     options: Mapping[int, RowOptions]
 
-    def documents(self) -> list[dict[str, Any]]:
-        """The request's decisions; a workload that the caller named is named again."""
+    def v1_body(self) -> bytes:
+        """The V1 answer; a workload that the caller named is named again."""
         documents = self.batch.documents[self.start : self.stop]
         for row, options in self.options.items():
             if options.workload is not None:
-                documents[row] = {"workload": options.workload, **documents[row]}
-        return documents
+                workload = orjson.dumps(options.workload)
+                documents[row] = b'"workload":%b,%b' % (workload, documents[row])
+        return b'{"predictions":[{%b]}' % b",{".join(documents)
 
     def tensors(self) -> Sequence[OutputTensor]:
         """The request's decisions as V2 outputs."""
@@ -127,3 +126,23 @@ def decide(
     """Choose an action for each row."""
     choice = choose(q_values, prepared.current, prepared.minimum, prepared.maximum)
     return DecisionBatch(prepared, q_values, choice, answering)
+
+
+def _rows_of(matrix: NDArray[np.float32]) -> list[bytes]:
+    """Each row of a matrix (B, A) as the inside of a JSON array."""
+    text = orjson.dumps(np.ascontiguousarray(matrix), option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[2:-2].split(b"],[")
+
+
+def _values_of(vector: NDArray[np.float64]) -> list[bytes]:
+    """Each value of a vector (B,) as JSON."""
+    text = orjson.dumps(np.ascontiguousarray(vector), option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[1:-1].split(b",")
+
+
+def _names_of_rows(mask: NDArray[np.bool_]) -> list[bytes]:
+    """For each row of a mask (B, F), the names of its features as a JSON array."""
+    names = [b"[]"] * len(mask)
+    for row in np.flatnonzero(mask.any(axis=1)).tolist():
+        names[row] = orjson.dumps(names_of(mask[row]))
+    return names

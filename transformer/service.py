@@ -36,7 +36,7 @@ from transformer.hop import PredictorClient
 from transformer.lookup import WorkloadLookup
 from transformer.options import options_of_tensors
 from transformer.postprocess import Answering, DecisionBatch, Decisions, decide
-from transformer.preprocess import prepare, refusals, resolve, stack
+from transformer.preprocess import compact, prepare, refusals, resolve, stack
 from transformer.readiness import PredictorProbe
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,9 @@ class TransformerService(ModelService[MetricRows, Decisions]):
     )
     v1_instance: ClassVar[Mapping[str, Any]] = schema.INSTANCE
     v1_prediction: ClassVar[Mapping[str, Any]] = schema.DECISION
+    v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = (schema.CLUSTER_STATE,)
+    v1_example: ClassVar[Any] = schema.EXAMPLE
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = schema.EXAMPLE_TENSORS
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             self._start,
             concurrency=_HOPS,
             max_waiting=settings.max_waiting,
+            max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
         metrics.snapshot = self._state
@@ -133,7 +137,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             InvalidRequest: It has another form.
         """
         rows = parse_metrics(body, max_rows=self._max_rows)
-        return rows, len(rows)
+        return compact(rows), len(rows)
 
     def parse_v2(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[MetricRows, int]:
         """Rows of a V2 request.
@@ -161,9 +165,14 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         else:
             self._batcher.submit(call)
 
-    def v1_document(self, result: Decisions) -> dict[str, Any]:
+    @property
+    def is_full(self) -> bool:
+        """Whether the queue is full."""
+        return self._batcher.is_full
+
+    def v1_body(self, result: Decisions) -> bytes:
         """The V1 answer."""
-        return {"predictions": result.documents()}
+        return result.v1_body()
 
     def v2_response(self, result: Decisions) -> InferResponse:
         """The V2 answer."""

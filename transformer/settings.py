@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -11,6 +12,11 @@ from serving.settings import InvalidSetting
 
 _NEVER_ZERO = frozenset({"cpu_utilization", "memory_utilization", "request_rate", "pod_count"})
 """Without these there is nothing to decide on; an idle service would be read into an outage."""
+
+_ADDRESS = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+))(?::(?P<port>[0-9]{1,5}))?"
+)
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,20 @@ def transformer_settings(environ: Mapping[str, str]) -> TransformerSettings:
         prometheus_endpoint=_endpoint(environ.get("PROMETHEUS_ENDPOINT", "")),
         absent_as_zero=_features(environ.get("ABSENT_AS_ZERO", "")),
     )
+
+
+def predictor_address(text: str) -> tuple[str, int | None]:
+    """Host and port of `--predictor_host`: `host`, `host:port`, `[IPv6]` or `[IPv6]:port`.
+
+    Raises:
+        InvalidSetting: It is none of these.
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    port = int(match["port"]) if match and match["port"] else None
+    if match is None or not (port is None or 0 < port <= _LAST_PORT):
+        message = f"--predictor_host: expected a host or host:port, got {text!r}"
+        raise InvalidSetting(message)
+    return match["host"] or match["ipv6"], port
 
 
 def _endpoint(text: str) -> str | None:

@@ -8,6 +8,7 @@ trust: that is the circuit breaker's business.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -134,7 +135,8 @@ class ModelValidator:
         Args:
             settings: Interval and tolerance.
             served: KServe.
-            load: The local copy of a version; raises an error of the contract if there is none.
+            load: The local copy of a version, in a thread of its own; raises an error of the
+                contract if there is none.
             clock: Seconds from any origin, never going back.
         """
         self._settings = settings
@@ -188,7 +190,7 @@ class ModelValidator:
         except NimbusGuardError as exc:
             return Report(version=None, ready=Check(Outcome.FAILED, str(exc)))
         version = decisions[0].model_version
-        known_version, q_values = self._recompute(version, decisions)
+        known_version, q_values = await self._recompute(version, decisions)
         return Report(
             version=version,
             ready=ready,
@@ -197,9 +199,10 @@ class ModelValidator:
             q_values=q_values,
         )
 
-    def _recompute(self, version: str, decisions: Sequence[Decision]) -> tuple[Check, Check]:
+    async def _recompute(self, version: str, decisions: Sequence[Decision]) -> tuple[Check, Check]:
         try:
-            expected = self._load(version).decide(KNOWN)
+            model = await asyncio.to_thread(self._load, version)  # it may lie far away
+            expected = model.decide(KNOWN)
         except VersionNotFound as exc:
             return Check(Outcome.FAILED, str(exc)), _NOT_MADE
         except NimbusGuardError as exc:

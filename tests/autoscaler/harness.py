@@ -136,3 +136,13 @@ def recommendation(action: ScaleAction, current: int = 4, **change: Any) -> Reco
         "refusals": {},
     }
     return Recommendation(**(fields | change))
+
+
+class Clock:
+    """Seconds that pass only on demand."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

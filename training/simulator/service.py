@@ -100,10 +100,6 @@ class ServiceModel(Protocol):
         """Put every lane into the state of its leader (N,)."""
         ...
 
-    def follow(self, leader: NDArray[np.int64]) -> None:
-        """Put every lane into the state of its leader (N,)."""
-        ...
-
     def drop(
         self, lanes: NDArray[np.int64], slot: NDArray[np.int64], ready: NDArray[np.int64]
     ) -> NDArray[np.float64]:

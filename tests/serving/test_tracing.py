@@ -1,0 +1,69 @@
+"""Which request ids and trace contexts go on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.tracing import RequestIds, trace_of
+
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_every_id_of_ours_is_new() -> None:
+    """In a process and, by their random part, among processes."""
+    one, other = RequestIds(), RequestIds()
+
+    assert len({one.next() for _ in range(1000)} | {other.next() for _ in range(1000)}) == 2000
+
+
+@given(given_id=st.binary(max_size=200))
+def test_what_goes_on_is_printable_and_short(given_id: bytes) -> None:
+    """The caller's own id, or one of ours."""
+    request_id = RequestIds().of(given_id)
+
+    assert 0 < len(request_id) <= 128
+    assert all(0x20 <= byte <= 0x7E for byte in request_id)
+
+
+@pytest.mark.parametrize("given_id", [b"7", b"a b", b"x" * 128, b"00-ab,cd=ef;~!"])
+def test_a_sound_id_goes_on_as_it_is(given_id: bytes) -> None:
+    """So that the caller finds its request again."""
+    assert RequestIds().of(given_id) == given_id
+
+
+def test_a_sound_trace_context_goes_on_as_it_is() -> None:
+    """With its state, or without."""
+    assert trace_of(b"7", PARENT, b"k=v,o=1") == (b"7", PARENT, b"k=v,o=1")
+    assert trace_of(b"7", PARENT, None) == (b"7", PARENT, None)
+    assert trace_of(b"7", b"01" + PARENT[2:] + b"-extra", None)[1] is not None
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [
+        b"",
+        b"hello",
+        PARENT.upper(),
+        PARENT[:-1],
+        PARENT + b"\xff",
+        b"ff" + PARENT[2:],
+        b"00-" + b"0" * 32 + PARENT[35:],
+        PARENT[:36] + b"0" * 16 + PARENT[52:],
+    ],
+)
+def test_a_malformed_trace_context_is_dropped(parent: bytes) -> None:
+    """State and all, as W3C Trace Context says."""
+    assert trace_of(b"7", parent, b"k=v") == (b"7", None, None)
+
+
+@pytest.mark.parametrize("state", [b"", b"\xff", b"a\tb", b"x" * 513])
+def test_a_state_that_cannot_be_handed_on_is_dropped(state: bytes) -> None:
+    """The parent goes on without it."""
+    assert trace_of(b"7", PARENT, state) == (b"7", PARENT, None)
+
+
+def test_a_state_without_a_parent_means_nothing() -> None:
+    """It says nothing by itself."""
+    assert trace_of(b"7", None, b"k=v") == (b"7", None, None)
