@@ -24,11 +24,15 @@ from autoscaler.rails import Rail, RailSettings, strange_features
 from nimbusguard.client.fallback import Source
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.errors import InvalidRequest
+from nimbusguard.policy.guard import GuardSettings
 from tests.autoscaler.harness import decision, metrics, policy, recommendation
 
 DOWN, STAY, UP = ScaleAction.SCALE_DOWN_1, ScaleAction.NO_ACTION, ScaleAction.SCALE_UP_1
 CALM = {"cpu_utilization": 0.3, "request_rate": 50.0}
 """Under a third of the CPU: the HPA rule does not object to a removal."""
+
+ONE_MINUTE = GuardSettings(stabilization_window_s=60.0, hpa_target=0.85)
+"""A window that a test can wait out."""
 
 
 class Story:
@@ -36,7 +40,7 @@ class Story:
 
     def __init__(self, current: int = 4, **change: Any) -> None:
         self.policy = policy(**change)
-        self.settings = LoopSettings()
+        self.settings = LoopSettings(guard=ONE_MINUTE)
         self.now = 1_000.0
         self.memory = remember_nothing(self.now)
         self.current = current
@@ -72,14 +76,14 @@ def test_replicas_are_added_at_once() -> None:
     assert (result.target_replicas, result.rules, result.applies) == (5, (), True)
 
 
-def test_replicas_are_removed_when_that_was_wanted_long_enough() -> None:
-    """A minute of asking, then one by one."""
+def test_replicas_are_removed_when_they_were_not_needed_for_long_enough() -> None:
+    """The window of a minute has passed without a wish for them."""
     story = Story(8)
 
-    held = [story.step(DOWN, **CALM) for _ in range(3)]
+    held = [story.step(DOWN, **CALM) for _ in range(4)]
     freed = story.step(DOWN, **CALM)
 
-    assert [result.rules for result in held] == [("STABILIZATION",)] * 3
+    assert [result.rules for result in held] == [("STABILIZATION",)] * 4
     assert (freed.target_replicas, freed.rules) == (7, ())
 
 
@@ -112,14 +116,14 @@ def test_bad_data_never_removes_a_replica(change: dict[str, float]) -> None:
 
 
 def test_prometheus_down_changes_nothing_and_its_return_needs_no_restart() -> None:
-    """Nothing is removed while blind; afterwards the window has passed and removal goes on."""
+    """Nothing is removed while blind; after a window of good data removal goes on."""
     story = Story(8)
 
     blind = [story.step(STAY, raw=NOTHING) for _ in range(20)]
     assert {(result.target_replicas, *result.flaws) for result in blind} == {(8, Flaw.MISSING)}
 
     seeing = [story.step(DOWN, **CALM) for _ in range(5)]
-    assert [result.target_replicas for result in seeing] == [8, 8, 8, 7, 6]
+    assert [result.target_replicas for result in seeing] == [8, 8, 8, 8, 7]
 
 
 def test_frozen_metrics_change_nothing_in_either_direction() -> None:
@@ -246,7 +250,7 @@ def test_load_to_zero_comes_down_step_by_step_and_never_below_the_minimum() -> N
 
     seen = [story.step(ScaleAction.SCALE_DOWN_2, **idle).target_replicas for _ in range(40)]
 
-    assert seen[:4] == [10, 10, 10, 8]
+    assert seen[:5] == [10, 10, 10, 10, 8]
     assert seen[-1] == 2
     assert all(0 <= before - after <= 2 for before, after in pairwise(seen))
 
