@@ -35,7 +35,7 @@ check: $(VENV)/.dev ## Format, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev ## Fast tests, offline
-	$(BIN)/python -m pytest -m "not service and not slow and not cluster and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not service and not slow and not cluster and not gpu"
 
 test-services: $(VENV)/.dev ## Real servers, images and training; what `make test` leaves out
 	$(BIN)/python -m pytest -m "(service or slow) and not cluster and not gpu"
@@ -84,6 +84,38 @@ bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; write
 
 bench-quick: $(VENV)/.dev ## The same comparison in under two minutes, into runs/bench
 	$(BIN)/python -m bench table --quick --output runs/bench --date "$$(date -u +%F)" $(ARGS)
+
+.PHONY: loadtest
+
+loadtest: $(VENV)/.dev ## Steady load for a minute against a fresh `serve`; the report goes to runs/loadtest
+	$(BIN)/python -m loadtest --scenario steady $(ARGS)
+
+# The names that users know; each says what it lacks before it starts.
+.PHONY: kubeflow-serving kubeflow-serving-test kubeflow-status kubeflow-logs kubectl-there
+
+SERVING := nimbusguard-serving
+ISVC := nimbusguard-dqn-model
+
+kubectl-there:
+	@command -v kubectl > /dev/null || { echo "kubectl is not installed" >&2; exit 1; }
+	@kubectl version --request-timeout=10s > /dev/null 2>&1 || { echo "kubectl reaches no cluster; see: kubectl config current-context" >&2; exit 1; }
+
+kubeflow-serving: kubectl-there ## Apply an overlay to the cluster and wait for both components: OVERLAY=local
+	kubectl apply -k manifests/overlays/$(OVERLAY)
+	kubectl -n $(SERVING) wait inferenceservice/$(ISVC) --for=condition=PredictorReady --timeout=300s
+	test -z "$$(kubectl -n $(SERVING) get inferenceservice/$(ISVC) -o 'jsonpath={.spec.transformer}')" || \
+	  kubectl -n $(SERVING) wait inferenceservice/$(ISVC) --for=condition=TransformerReady --timeout=300s
+
+kubeflow-serving-test: kubectl-there ## Ask the deployed service (Standard mode) for a decision
+	kubectl create --raw /api/v1/namespaces/$(SERVING)/services/$(ISVC):80/proxy/v1/models/nimbusguard-dqn:predict -f tests/data/v1/named.json
+
+kubeflow-status: kubectl-there ## Conditions, pods, Services and graphs of the deployed service
+	kubectl -n $(SERVING) get inferenceservices -o 'custom-columns=NAME:.metadata.name,READY:.status.conditions[?(@.type=="Ready")].status,PREDICTOR:.status.conditions[?(@.type=="PredictorReady")].status,TRANSFORMER:.status.conditions[?(@.type=="TransformerReady")].status,URL:.status.address.url'
+	kubectl -n $(SERVING) get pods,services -o wide
+	kubectl -n $(SERVING) get inferencegraphs
+
+kubeflow-logs: kubectl-there ## The last lines of both components: LINES=100
+	kubectl -n $(SERVING) logs -l serving.kserve.io/inferenceservice=$(ISVC) --all-containers --prefix --tail=$(or $(LINES),100)
 
 .PHONY: train evaluate
 RUN ?= runs/dqn

@@ -76,8 +76,8 @@ def test_replicas_are_added_at_once() -> None:
     assert (result.target_replicas, result.rules, result.applies) == (5, (), True)
 
 
-def test_replicas_are_removed_when_that_was_wanted_long_enough() -> None:
-    """A minute of asking, then one by one."""
+def test_replicas_are_removed_when_they_were_not_needed_for_long_enough() -> None:
+    """The window of a minute has passed without a wish for them."""
     story = Story(8)
 
     held = [story.step(DOWN, **CALM) for _ in range(4)]
@@ -116,7 +116,7 @@ def test_bad_data_never_removes_a_replica(change: dict[str, float]) -> None:
 
 
 def test_prometheus_down_changes_nothing_and_its_return_needs_no_restart() -> None:
-    """Nothing is removed while blind; afterwards the window has passed and removal goes on."""
+    """Nothing is removed while blind; after a window of good data removal goes on."""
     story = Story(8)
 
     blind = [story.step(STAY, raw=NOTHING) for _ in range(20)]

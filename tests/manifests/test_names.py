@@ -11,6 +11,7 @@ from tests.manifests.rendering import (
     MANIFESTS,
     Document,
     containers,
+    environment,
     flags,
     of_kind,
     render_overlay,
@@ -86,3 +87,37 @@ def test_every_argument_is_one_that_the_server_takes(overlay: list[Document]) ->
     }
 
     assert given - known_flags() == set()
+
+
+class Asked(dict[str, str]):
+    """An empty environment that notes which keys are looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys_asked: set[str] = set()
+
+    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        """Note the key; nothing is set."""
+        self.keys_asked.add(key)
+        return default
+
+
+def settings_of(component: str) -> set[str]:
+    """The variables that a component's own settings read."""
+    from predictor.settings import predictor_settings
+    from serving.settings import server_settings
+    from transformer.settings import transformer_settings
+
+    asked = Asked()
+    server_settings(asked)
+    (predictor_settings if component == "predictor" else transformer_settings)(asked)
+    return asked.keys_asked
+
+
+def test_every_variable_is_one_that_the_code_reads(overlay: list[Document]) -> None:
+    """A misspelt one would be a silent default; STORAGE_URI alone is KServe's."""
+    for service in services(overlay):
+        for name, container in containers(service):
+            collocated = container.get("name") == "transformer-container"
+            component = "transformer" if collocated else name
+            assert environment(container).keys() <= settings_of(component) | {"STORAGE_URI"}
