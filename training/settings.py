@@ -92,8 +92,11 @@ class TrainingSettings:
     margin: float = 0.05
     """By how much an action other than the rule's must be worse during the warm start."""
     margin_weight: float = 0.3
-    """Weight of the margin loss during the warm start; it falls linearly to 0 over as many epochs
-    again."""
+    """Weight of the margin loss during the warm start."""
+    margin_weight_end: float = 0.1
+    """The same from twice as many epochs on, to the end, as in DQfD: the network leaves the rule
+    only where the returns say clearly that it should. Without it five seeds cost 1 % to 5 % more
+    than the rule at equal violations and turned round up to ten times as often."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "lanes", "batch_size", "n_step", "replay_steps"):
