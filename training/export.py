@@ -150,9 +150,14 @@ def torchscript_bytes(served: nn.Module) -> bytes:
     It is scripted and not frozen, so that its weights can still be read by name; the predictor
     freezes what it loads.
     """
+    return scripted_bytes(SameForAnyBatch(served))
+
+
+def scripted_bytes(module: nn.Module) -> bytes:
+    """Any module as a TorchScript archive without traces of the machine that wrote it."""
     buffer = io.BytesIO()
     with torchscript_is_on_purpose():
-        torch.jit.save(torch.jit.script(SameForAnyBatch(served).eval()), buffer)
+        torch.jit.save(torch.jit.script(module.eval()), buffer)
     stripped = io.BytesIO()
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(stripped, "w") as target:
         for entry in source.infolist():
