@@ -35,7 +35,7 @@ check: $(VENV)/.dev ## Format, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev ## Fast tests, offline
-	$(BIN)/python -m pytest -m "not service and not slow and not cluster and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not service and not slow and not cluster and not gpu"
 
 test-services: $(VENV)/.dev ## Real servers, images and training; what `make test` leaves out
 	$(BIN)/python -m pytest -m "(service or slow) and not cluster and not gpu"
@@ -51,10 +51,80 @@ lock: $(VENV)/.dev ## Write requirements.lock from the environment
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis runs
 
+# --- deploy ---
+.PHONY: manifests
+
+OVERLAYS = $(notdir $(wildcard manifests/overlays/*))
+
+manifests: $(VENV)/.dev ## Render every overlay and check it against schemas and admission rules
+	@for overlay in $(OVERLAYS); do \
+	  kubectl kustomize manifests/overlays/$$overlay > /dev/null && echo "rendered $$overlay"; \
+	done
+	$(BIN)/python -m pytest tests/manifests
+
+.PHONY: images
+
+images: $(VENV)/.dev ## Build both images with buildah, no engine needed (Debian, as root)
+	$(BIN)/python -m tests.images.build
+
+.PHONY: isvc-up isvc-down
+
+OVERLAY ?= local
+
+isvc-up: $(VENV)/.dev ## Run an overlay's pods on this machine with podman and haproxy: OVERLAY=local
+	$(BIN)/python -m tests.isvc up --overlay $(OVERLAY)
+
+isvc-down: $(VENV)/.dev ## Remove what isvc-up started
+	$(BIN)/python -m tests.isvc down
+
 .PHONY: bench bench-quick
-# Needs `wrk` (Debian: apt install wrk). About 35 minutes; nothing else should run on the machine.
+# Needs `wrk` (Debian: apt install wrk). About 24 minutes; nothing else should run on the machine.
 bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; writes bench/results.md
 	$(BIN)/python -m bench all --date "$$(date -u +%F)" $(ARGS)
 
 bench-quick: $(VENV)/.dev ## The same comparison in under two minutes, into runs/bench
 	$(BIN)/python -m bench table --quick --output runs/bench --date "$$(date -u +%F)" $(ARGS)
+
+.PHONY: loadtest
+
+loadtest: $(VENV)/.dev ## Steady load for a minute against a fresh `serve`; the report goes to runs/loadtest
+	$(BIN)/python -m loadtest --scenario steady $(ARGS)
+
+# The names that users know; each says what it lacks before it starts.
+.PHONY: kubeflow-serving kubeflow-serving-test kubeflow-status kubeflow-logs kubectl-there
+
+SERVING := nimbusguard-serving
+ISVC := nimbusguard-dqn-model
+
+kubectl-there:
+	@command -v kubectl > /dev/null || { echo "kubectl is not installed" >&2; exit 1; }
+	@kubectl version --request-timeout=10s > /dev/null 2>&1 || { echo "kubectl reaches no cluster; see: kubectl config current-context" >&2; exit 1; }
+
+kubeflow-serving: kubectl-there ## Apply an overlay to the cluster and wait for both components: OVERLAY=local
+	kubectl apply -k manifests/overlays/$(OVERLAY)
+	kubectl -n $(SERVING) wait inferenceservice/$(ISVC) --for=condition=PredictorReady --timeout=300s
+	test -z "$$(kubectl -n $(SERVING) get inferenceservice/$(ISVC) -o 'jsonpath={.spec.transformer}')" || \
+	  kubectl -n $(SERVING) wait inferenceservice/$(ISVC) --for=condition=TransformerReady --timeout=300s
+
+kubeflow-serving-test: kubectl-there ## Ask the deployed service (Standard mode) for a decision
+	kubectl create --raw /api/v1/namespaces/$(SERVING)/services/$(ISVC):80/proxy/v1/models/nimbusguard-dqn:predict -f tests/data/v1/named.json
+
+kubeflow-status: kubectl-there ## Conditions, pods, Services and graphs of the deployed service
+	kubectl -n $(SERVING) get inferenceservices -o 'custom-columns=NAME:.metadata.name,READY:.status.conditions[?(@.type=="Ready")].status,PREDICTOR:.status.conditions[?(@.type=="PredictorReady")].status,TRANSFORMER:.status.conditions[?(@.type=="TransformerReady")].status,URL:.status.address.url'
+	kubectl -n $(SERVING) get pods,services -o wide
+	kubectl -n $(SERVING) get inferencegraphs
+
+kubeflow-logs: kubectl-there ## The last lines of both components: LINES=100
+	kubectl -n $(SERVING) logs -l serving.kserve.io/inferenceservice=$(ISVC) --all-containers --prefix --tail=$(or $(LINES),100)
+
+.PHONY: train evaluate
+RUN ?= runs/dqn
+# Five seeds, about five minutes of one core each. The traces are looked for in ../shared/traces, or NIMBUSGUARD_TRACES.
+train: $(VENV)/.dev ## Learn a policy from scratch, five seeds, into runs/dqn
+	$(BIN)/nimbusguard train --out $(RUN) $(ARGS)
+
+# The gate's own exit status says whether the candidate may be published; the report is made either way.
+evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluation/report.html
+	$(BIN)/nimbusguard gate --run $(RUN) || test -f $(RUN)/gate.json
+	$(BIN)/nimbusguard evaluate --policy version:$(RUN)/candidate --policy guarded+version:$(RUN)/candidate \
+	  --out runs/evaluation $(ARGS)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.client import Phase, Trace
+from bench.client import UNSENT, Phase, Trace
 from bench.records import Overload
 
 _WINDOW_S: Final = 0.1
@@ -36,7 +36,9 @@ def judge(
     trace: Trace,
     phases: tuple[Phase, Phase, Phase],
     *,
+    workload: str,
     capacity: float,
+    costs_us: tuple[float, float],
     generator_cores: float,
 ) -> Overload:
     """Summarize the requests of three phases: normal, overload, normal.
@@ -44,7 +46,9 @@ def judge(
     Args:
         trace: Every request of all generators.
         phases: The rates summed over the generators.
+        workload: What was sent, in words.
         capacity: Answers per second of a closed loop.
+        costs_us: CPU time of an answer and of a refusal.
         generator_cores: What the busier generator used.
     """
     begins = phases[0].seconds
@@ -54,16 +58,23 @@ def judge(
     during = (trace.due_s >= begins) & (trace.due_s < ends)
     accepted = during & (trace.status == 200)
     refused = during & (trace.status == 503)
+    unsent = trace.status == UNSENT
+    sent = int((during & ~unsent).sum())
     sixth = phases[1].seconds / 6
     normal_p99 = _percentile(latency_ms[before & (trace.status == 200)], 99)
     return Overload(
+        workload=workload,
+        answer_us=costs_us[0],
+        refusal_us=costs_us[1],
         capacity=capacity,
         generator_cores=generator_cores,
         offered=phases[1].rate,
         seconds=phases[1].seconds,
         accepted=float(accepted.sum()) / phases[1].seconds,
-        refused_share=float(refused.sum() / max(during.sum(), 1)),
-        failed=int((~np.isin(trace.status, (200, 503))).sum()),
+        unsent=int(unsent.sum()),
+        unsent_share=float((during & unsent).sum() / max(during.sum(), 1)),
+        refused_share=float(refused.sum() / max(sent, 1)),
+        failed=int((~np.isin(trace.status, (200, 503, UNSENT))).sum()),
         normal_p99_ms=normal_p99,
         p50_ms=_percentile(latency_ms[accepted], 50),
         p99_ms=_percentile(latency_ms[accepted], 99),

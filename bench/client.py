@@ -23,6 +23,8 @@ BROKEN: Final = 0
 """Status of a request whose connection broke before the answer."""
 UNANSWERED: Final = -1
 """Status of a request that had no answer when the run ended."""
+UNSENT: Final = -2
+"""Status of a request that was due while every connection was busy, where those are given up."""
 _PACE_S: Final = 0.001
 _MAX_REPLACED: Final = 10_000
 """Broken connections that are replaced in one run; a server that breaks more has failed it."""
@@ -122,14 +124,17 @@ def is_ok(_request: int, status: int, _body: bytes) -> bool:
 class OpenLoop:
     """Sends each request when it is due, whether or not earlier ones have been answered.
 
-    A request that finds no free connection waits for one, and its latency counts from when it was
-    due: a slow server cannot slow its own load down.
+    Latency counts from when a request was due, never from when it was sent: a slow server cannot
+    slow its own load down. A request that finds no free connection waits for one, and that counts
+    too; unless `gives_up`, which models a fleet whose connections are bounded: then it is never
+    sent, is `UNSENT`, and has no latency.
 
     Args:
         port: Where the server listens on loopback.
         requests: Complete HTTP requests, sent in turn.
         phases: When.
         accept: Whether an answer is the right one: index in `requests`, status, body.
+        gives_up: Whether requests that find no free connection are left unsent.
     """
 
     def __init__(
@@ -138,10 +143,13 @@ class OpenLoop:
         requests: Sequence[bytes],
         phases: Sequence[Phase],
         accept: Callable[[int, int, bytes], bool] = is_ok,
+        *,
+        gives_up: bool = False,
     ) -> None:
         self._port = port
         self._requests = requests
         self._accept = accept
+        self._gives_up = gives_up
         self._due = due_times(phases)
         self._done = np.full(len(self._due), np.inf)
         self._status = np.full(len(self._due), UNANSWERED, dtype=np.int16)
@@ -204,6 +212,14 @@ class OpenLoop:
                 self._ask(connection)
             else:
                 self._replace(connection)
+        if self._gives_up and self._backlog:
+            self._status[self._backlog.popleft()] = UNSENT
+            self._settle()
+
+    def _settle(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._finished.set()
 
     def _ask(self, connection: Connection) -> None:
         index = self._backlog.popleft()
@@ -215,9 +231,7 @@ class OpenLoop:
         self._done[index] = time.monotonic() - self._started
         self._status[index] = status
         self._accepted[index] = self._accept(index % len(self._requests), status, body)
-        self._left -= 1
-        if self._left == 0:
-            self._finished.set()
+        self._settle()
         if status == BROKEN:
             self._replace(connection)
         else:

@@ -24,6 +24,9 @@ from nimbusguard.contract.normalization import normalize
 
 SEED: Final = 11
 _WARM_UP_S: Final = 1
+_WARM_UP_CONNECTIONS: Final = 64
+_STARTS: Final = 3
+"""Starts of each system at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +131,7 @@ def run_table(plan: Sequence[Turn], options: Options) -> Table:
             for system in systems
         }
         requests = _check_all(plan, servers, options)
+        measured, total = 0, options.rounds * sum(len(turn.systems) for turn in plan)
         for number in range(1, options.rounds + 1):
             for turn in plan:
                 for system in turn.systems:
@@ -138,7 +142,9 @@ def run_table(plan: Sequence[Turn], options: Options) -> Table:
                         seconds=options.seconds,
                     )
                     rounds[turn.workload, system].append(measurement)
-                    options.say(_progress(number, turn.workload, system, measurement))
+                    measured += 1
+                    done = f"{measured} of {total}, round {number}"
+                    options.say(f"{done}  {_progress(turn.workload, system, measurement)}")
         processes = tuple(
             ProcessRecord(
                 system=system,
@@ -160,9 +166,9 @@ def run_table(plan: Sequence[Turn], options: Options) -> Table:
 def measure_start_up(
     systems: Sequence[System], options: Options
 ) -> dict[System, dict[str, list[float]]]:
-    """Start and end every system alone, once a round; seconds to ready of each process."""
+    """Start and end every system alone, a few times; seconds to ready of each process."""
     ready: dict[System, dict[str, list[float]]] = {system: defaultdict(list) for system in systems}
-    for _ in range(options.rounds):
+    for _ in range(min(options.rounds, _STARTS)):
         for system in systems:
             specs = launch(system, options.model_file).specs
             with running(specs, options.scratch) as servers:
@@ -177,24 +183,28 @@ def _check_all(
 ) -> dict[Workload, Requests]:
     """Check every answer, and warm every system up with every kind of request."""
     requests: dict[Workload, Requests] = {}
+    warm: set[tuple[Path, System]] = set()
     for turn in plan:
         prepared = requests[turn.workload] = prepare(turn.workload, options)
         for system in turn.systems:
             asked = entry(servers[system], turn.workload.side)
+            if (prepared.file, system) in warm:
+                continue  # the same requests over other connections
+            warm.add((prepared.file, system))
             if system is not System.CONST:
                 check(asked, turn.workload, prepared)
             run_wrk(
                 asked[-1].spec.port,
                 prepared.file,
-                connections=turn.workload.connections,
+                connections=_WARM_UP_CONNECTIONS,
                 seconds=_WARM_UP_S,
             )
     options.say("every answer equals torch called directly; warmed up")
     return requests
 
 
-def _progress(number: int, workload: Workload, system: System, measured: Measurement) -> str:
+def _progress(workload: Workload, system: System, measured: Measurement) -> str:
     return (
-        f"round {number}  {workload.title}  {system.value}: {measured.rate:.0f} requests/s, "
+        f"{workload.title}  {system.value}: {measured.rate:.0f} requests/s, "
         f"p50 {measured.p50_ms:.2f} ms, p99 {measured.p99_ms:.2f} ms, errors {measured.errors}"
     )

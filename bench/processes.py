@@ -37,6 +37,8 @@ class ProcessSpec:
     """Arguments after the interpreter."""
     port: int
     ready_path: str
+    environ: tuple[tuple[str, str], ...] = ()
+    """Beside the environment of this process."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,6 +91,7 @@ def _start(spec: ProcessSpec, logs: Path) -> Server:
     # One thread for every system: on a shared machine the pool of torch would wait for its slowest
     # thread, and the reference, which leaves the count alone, would lose by that.
     environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= dict(spec.environ)
     log = logs / f"{spec.name}-{spec.port}.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(

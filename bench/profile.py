@@ -21,7 +21,7 @@ from bench.records import Profile
 from bench.stages import stage_times
 from bench.systems import OURS, Side, launch
 
-_SECONDS: Final = 8
+_SECONDS: Final = 5
 _WRITTEN_DEADLINE_S: Final = 10.0
 _WORKLOADS: Final = (
     Workload(side=Side.PAIR, form=Form.NAMED, rows=1, connections=1),

@@ -89,6 +89,11 @@ def ratio(first: Cell, second: Cell, value: Callable[[Measurement], float]) -> f
 class Overload:
     """What became of the requests of an overload."""
 
+    workload: str
+    answer_us: float
+    """CPU time of the transformer for one answer under the closed loop, in microseconds."""
+    refusal_us: float
+    """The same for one request where nearly all are refused; an upper bound for one refusal."""
     capacity: float
     """Answers per second of the fastest closed loop, just before."""
     offered: float
@@ -96,10 +101,14 @@ class Overload:
     seconds: float
     accepted: float
     """Answers 200 per second during the overload."""
+    unsent: int
+    """Requests of all phases that were due while every connection was busy."""
+    unsent_share: float
+    """Of the requests of the overload."""
     refused_share: float
-    """Answers 503 over all requests of the overload."""
+    """Answers 503 over the requests of the overload that were sent."""
     failed: int
-    """Requests of all phases that got neither 200 nor 503."""
+    """Requests of all phases that were sent and got neither 200 nor 503."""
     normal_p99_ms: float
     """Before the overload, from due time to answer."""
     p50_ms: float
@@ -120,6 +129,15 @@ class Overload:
     def goodput(self) -> float:
         """Accepted requests per second over the capacity."""
         return self.accepted / self.capacity
+
+    @property
+    def sustainable(self) -> float:
+        """Arrivals, in capacities, at which one event loop is busy with refusals alone.
+
+        Answers and refusals share the loop: at `x` capacities it refuses at least `x - 1` of them,
+        so what is left for answers falls to nothing at answer cost over refusal cost.
+        """
+        return self.answer_us / self.refusal_us if self.refusal_us else math.inf
 
     @property
     def drift(self) -> float:
@@ -184,6 +202,43 @@ class Soak:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RayLoad:
+    """The predictor on Ray, or the plain one beside it, in one round."""
+
+    rate: float
+    """Good answers per second."""
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    replica_cores: float
+    """CPU seconds per second of all replicas together."""
+    proxy_cores: float
+    """The same of HAProxy."""
+    daemon_cores: float
+    """The same of everything else that Ray runs."""
+    generator_cores: float
+    other_cores: float
+    """The same of all processes that are none of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ray:
+    """The predictor on Ray with one and with two replicas; one entry for each round."""
+
+    cores: int
+    """Of the machine, for the generator, HAProxy, Ray's daemons and the replicas together."""
+    plain: tuple[RayLoad, ...]
+    one: tuple[RayLoad, ...]
+    two: tuple[RayLoad, ...]
+
+    @property
+    def scaling(self) -> float:
+        """Median over the rounds of two replicas over one."""
+        pairs = zip(self.two, self.one, strict=True)
+        return median(two.rate / one.rate if one.rate else 0.0 for two, one in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """Resident memory of one process after one kind of load."""
 
@@ -214,8 +269,9 @@ class Document:
     """Everything that has been measured; a section that was not run is None."""
 
     table: Table | None = None
-    overload: Overload | None = None
+    overload: tuple[Overload, ...] | None = None
     poison: Poison | None = None
     soak: Soak | None = None
+    ray: Ray | None = None
     memory: tuple[Stage, ...] | None = None
     profile: tuple[Profile, ...] | None = None

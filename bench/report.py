@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
+from typing import Final
 
 from bench.machine import Provenance
 from bench.plan import Workload
@@ -14,6 +16,8 @@ from bench.records import (
     Overload,
     Poison,
     Profile,
+    Ray,
+    RayLoad,
     Soak,
     Stage,
     Table,
@@ -25,6 +29,7 @@ from bench.targets import Verdict, judge, p50, p99, rate
 _SECTIONS = {
     "table": "Side by side",
     "overload": "Overload",
+    "ray": "Ray",
     "poison": "Poison",
     "soak": "Soak",
     "memory": "Memory",
@@ -53,6 +58,8 @@ def render(document: Document, origins: Mapping[str, Provenance], *, plot: str |
         parts += table_parts(document.table, plot)
     if document.overload is not None:
         parts += ["## Overload: twice the capacity", overload_table(document.overload)]
+    if document.ray is not None:
+        parts += ["## Ray: one and two replicas", *ray_parts(document.ray)]
     if document.poison is not None:
         parts += ["## Poison: one client in four sends ten features", poison_table(document.poison)]
     if document.soak is not None:
@@ -202,25 +209,79 @@ def processes_table(table: Table) -> str:
     return markdown(header, rows)
 
 
-def overload_table(overload: Overload) -> str:
-    """What became of the requests of an overload."""
-    rows = [
-        ["capacity (fastest closed loop), requests/s", number(overload.capacity)],
-        [f"offered for {overload.seconds:.0f} s, requests/s", number(overload.offered)],
-        ["accepted, requests/s", number(overload.accepted)],
-        ["accepted over capacity", number(overload.goodput)],
-        ["refused with 503, share of all", f"{overload.refused_share:.1%}"],
-        ["neither 200 nor 503, requests", str(overload.failed)],
-        ["p99 before the overload, ms", number(overload.normal_p99_ms)],
-        ["p50 of accepted requests, ms", number(overload.p50_ms)],
-        ["p99 of accepted requests, ms", number(overload.p99_ms)],
-        ["p99 in the first sixth, ms", number(overload.first_p99_ms)],
-        ["p99 in the last sixth, ms", number(overload.last_p99_ms)],
-        ["p99 of the answers 503, ms", number(overload.refused_p99_ms)],
-        ["back to normal after, s", f"{overload.recovery_s:.1f}"],
-        ["CPU of the busier of two generators, cores", f"{overload.generator_cores:.2f}"],
+def overload_table(overloads: Sequence[Overload]) -> str:
+    """What became of the requests of an overload; one column for each workload."""
+    lines: list[tuple[str, Callable[[Overload], str]]] = [
+        ("CPU of the transformer for an answer, µs", lambda each: number(each.answer_us)),
+        ("the same for a refusal, µs, at most", lambda each: number(each.refusal_us)),
+        (
+            "refusals fill the loop at, times capacity, at least",
+            lambda each: number(each.sustainable),
+        ),
+        ("capacity (fastest closed loop), requests/s", lambda each: number(each.capacity)),
+        ("seconds of overload", lambda each: number(each.seconds)),
+        ("offered, requests/s", lambda each: number(each.offered)),
+        ("no connection free, share of offered", lambda each: f"{each.unsent_share:.1%}"),
+        ("accepted, requests/s", lambda each: number(each.accepted)),
+        ("accepted over capacity", lambda each: number(each.goodput)),
+        ("refused with 503, share of sent", lambda each: f"{each.refused_share:.1%}"),
+        ("neither 200 nor 503, requests", lambda each: str(each.failed)),
+        ("p99 before the overload, ms", lambda each: number(each.normal_p99_ms)),
+        ("p50 of accepted requests, ms", lambda each: number(each.p50_ms)),
+        ("p99 of accepted requests, ms", lambda each: number(each.p99_ms)),
+        ("p99 in the first sixth, ms", lambda each: number(each.first_p99_ms)),
+        ("p99 in the last sixth, ms", lambda each: number(each.last_p99_ms)),
+        ("p99 of the answers 503, ms", lambda each: number(each.refused_p99_ms)),
+        ("back to normal after, s", lambda each: f"{each.recovery_s:.1f}"),
+        ("CPU of the busier of two generators, cores", lambda each: f"{each.generator_cores:.2f}"),
     ]
-    return markdown(["", ""], rows)
+    rows = [[text, *(value(each) for each in overloads)] for text, value in lines]
+    return markdown(["", *(each.workload for each in overloads)], rows)
+
+
+def ray_parts(ray: Ray) -> list[str]:
+    """Throughput and where the cores went, as medians of the rounds."""
+    header = [
+        "",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "errors",
+        "replicas",
+        "HAProxy",
+        "Ray's daemons",
+    ]
+    header += ["wrk", "others"]
+    systems = {"predictor, plain": ray.plain, "Ray, 1 replica": ray.one, "Ray, 2 replicas": ray.two}
+    rows = []
+    for name, loads in systems.items():
+        shown = [number(median(value(each) for each in loads)) for value in _RAY_LATENCY]
+        cores = [f"{median(value(each) for each in loads):.2f}" for value in _RAY_CORES]
+        rows.append([name, *shown, str(sum(each.errors for each in loads)), *cores])
+    busy = [median(value(each) for each in ray.two) for value in _RAY_CORES]
+    needed = 2 + sum(busy[1:])
+    return [
+        f"V1 arrays, 1 row, 64 connections, {len(ray.one)} rounds. Two replicas over one:"
+        f" {number(ray.scaling)} times. The last five columns are CPU seconds per second. The"
+        f" machine has {ray.cores} cores; with two replicas, HAProxy, Ray's daemons, the generator"
+        f" and others took {number(sum(busy[1:]))} of them, so two full replicas would need"
+        f" {number(needed)} in all, and got {number(busy[0])} for themselves.",
+        markdown(header, rows),
+    ]
+
+
+_RAY_LATENCY: Final[tuple[Callable[[RayLoad], float], ...]] = (
+    lambda each: each.rate,
+    lambda each: each.p50_ms,
+    lambda each: each.p99_ms,
+)
+_RAY_CORES: Final[tuple[Callable[[RayLoad], float], ...]] = (
+    lambda each: each.replica_cores,
+    lambda each: each.proxy_cores,
+    lambda each: each.daemon_cores,
+    lambda each: each.generator_cores,
+    lambda each: each.other_cores,
+)
 
 
 def poison_table(poison: Poison) -> str:

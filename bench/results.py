@@ -24,6 +24,8 @@ from bench.records import (
     Poison,
     ProcessRecord,
     Profile,
+    Ray,
+    RayLoad,
     Soak,
     Stage,
     Table,
@@ -62,9 +64,12 @@ def load(path: Path) -> tuple[Document, dict[str, Provenance]]:
     found = {name: section["result"] for name, section in sections.items()}
     document = Document(
         table=table_from_json(found["table"]) if "table" in found else None,
-        overload=Overload(**found["overload"]) if "overload" in found else None,
+        overload=tuple(Overload(**each) for each in found["overload"])
+        if "overload" in found
+        else None,
         poison=_poison(found["poison"]) if "poison" in found else None,
         soak=_soak(found["soak"]) if "soak" in found else None,
+        ray=_ray(found["ray"]) if "ray" in found else None,
         memory=tuple(Stage(**each) for each in found["memory"]) if "memory" in found else None,
         profile=tuple(Profile(**each) for each in found["profile"]) if "profile" in found else None,
     )
@@ -80,6 +85,13 @@ def _poison(record: dict[str, Any]) -> Poison:
 def _soak(record: dict[str, Any]) -> Soak:
     points = tuple(Checkpoint(**each) for each in record["checkpoints"])
     return Soak(**record | {"checkpoints": points})
+
+
+def _ray(record: dict[str, Any]) -> Ray:
+    loads = {
+        name: tuple(RayLoad(**each) for each in record[name]) for name in ("plain", "one", "two")
+    }
+    return Ray(cores=record["cores"], **loads)
 
 
 def table_to_json(table: Table) -> dict[str, Any]:

@@ -122,7 +122,10 @@ def _errors(document: Document) -> float | None:
 
 
 def _overload(value: Callable[[Overload], float]) -> Callable[[Document], float | None]:
-    return lambda document: None if document.overload is None else value(document.overload)
+    """The worst of all workloads."""
+    return lambda document: (
+        max(value(each) for each in document.overload) if document.overload else None
+    )
 
 
 def _soak(value: Callable[[Soak], float]) -> Callable[[Document], float | None]:
@@ -250,6 +253,12 @@ TARGETS: Final[tuple[Target, ...]] = (
         "s",
         "Overload: end of the overload to normal service",
         _overload(lambda overload: overload.recovery_s),
+    ),
+    _at_least(
+        1.7,
+        "times",
+        "Ray: requests/s with two replicas over one, given the cores",
+        lambda document: None if document.ray is None else document.ray.scaling,
     ),
     _at_most(
         0,

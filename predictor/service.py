@@ -36,6 +36,7 @@ PredictorCall = Call[States, QValues]
 _FEW_ROWS: Final = 16
 """Up to here rows wait as they came, and become one array together with those of other requests."""
 STATE: Final = TensorSpec("state", ("FP32",), (-1, STATE_DIM))
+_EXAMPLE: Final = (0.93, 0.55, 0.12, 0.085, 0.0625, 0.062, 0.02, 0.12, 0.2, 0.6, 0.5)
 Q_VALUES: Final = TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM))
 
 
@@ -67,6 +68,10 @@ class PredictorService(ModelService[States, QValues]):
         "minItems": ACTION_DIM,
         "maxItems": ACTION_DIM,
     }
+    v1_example: ClassVar[Any] = list(_EXAMPLE)
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = (
+        {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(_EXAMPLE)},
+    )
 
     def __init__(
         self, name: str, network: LoadedModel, settings: ServerSettings, metrics: ServingMetrics
@@ -79,6 +84,7 @@ class PredictorService(ModelService[States, QValues]):
             self._run,
             concurrency=1,
             max_waiting=settings.max_waiting,
+            max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
         self._parameters = {

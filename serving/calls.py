@@ -79,6 +79,12 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     """JSON schema of one V1 instance, for the OpenAPI description."""
     v1_prediction: ClassVar[Mapping[str, Any]]
     """JSON schema of one V1 prediction."""
+    v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """JSON schemas of V1 bodies beside `{"instances": […]}`."""
+    v1_example: ClassVar[Any]
+    """One good V1 instance."""
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]]
+    """The input tensors of one good V2 request."""
 
     @property
     @abstractmethod

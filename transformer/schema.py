@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
@@ -67,6 +68,39 @@ _REFERENCE: Final = {
 }
 _NAMES: Final = {"type": "array", "items": {"enum": list(NAMES)}}
 
+EXAMPLE: Final = {
+    "cpu_utilization": 0.93,
+    "memory_utilization": 0.55,
+    "network_io_rate": 120_000,
+    "request_rate": 85,
+    "pod_count": 4,
+    "response_time_p95": 0.31,
+    "error_rate": 0.002,
+    "queue_depth": 12,
+    "cpu_throttling": 0.2,
+    "memory_pressure": 0.6,
+    "node_utilization": 0.5,
+}
+EXAMPLE_TENSORS: Final[tuple[Mapping[str, Any], ...]] = (
+    {
+        "name": "raw_metrics",
+        "datatype": "FP64",
+        "shape": [1, STATE_DIM],
+        "data": list(EXAMPLE.values()),
+    },
+    {"name": "max_replicas", "datatype": "INT64", "shape": [1], "data": [20]},
+)
+CLUSTER_STATE: Final = {
+    "type": "object",
+    "title": "One instance, in an older form",
+    "required": ["cluster_state"],
+    "additionalProperties": False,
+    "properties": {
+        "cluster_state": _NAMED,
+        **_REPLICAS,
+        "workload": _WORKLOAD,
+    },
+}
 INSTANCE: Final[dict[str, Any]] = {"anyOf": [_NAMED, _ARRAY, _PROMETHEUS, _REFERENCE]}
 DECISION: Final[dict[str, Any]] = {
     "type": "object",

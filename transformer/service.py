@@ -75,6 +75,9 @@ class TransformerService(ModelService[MetricRows, Decisions]):
     )
     v1_instance: ClassVar[Mapping[str, Any]] = schema.INSTANCE
     v1_prediction: ClassVar[Mapping[str, Any]] = schema.DECISION
+    v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = (schema.CLUSTER_STATE,)
+    v1_example: ClassVar[Any] = schema.EXAMPLE
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = schema.EXAMPLE_TENSORS
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             self._start,
             concurrency=_HOPS,
             max_waiting=settings.max_waiting,
+            max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
         metrics.snapshot = self._state

@@ -31,13 +31,16 @@ DOWN, STAY, UP = ScaleAction.SCALE_DOWN_1, ScaleAction.NO_ACTION, ScaleAction.SC
 CALM = {"cpu_utilization": 0.3, "request_rate": 50.0}
 """Under a third of the CPU: the HPA rule does not object to a removal."""
 
+ONE_MINUTE = GuardSettings(stabilization_window_s=60.0, hpa_target=0.85)
+"""A window that a test can wait out."""
+
 
 class Story:
     """One workload under evaluation every 15 s; the workload follows what is asked for."""
 
     def __init__(self, current: int = 4, **change: Any) -> None:
         self.policy = policy(**change)
-        self.settings = LoopSettings(guard=GuardSettings(stabilization_window_s=60.0))
+        self.settings = LoopSettings(guard=ONE_MINUTE)
         self.now = 1_000.0
         self.memory = remember_nothing(self.now)
         self.current = current

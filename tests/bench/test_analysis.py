@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bench.analysis import join, judge, p99_ms, recovery_s
-from bench.client import UNANSWERED, Phase, Trace, due_times
+from bench.client import UNANSWERED, UNSENT, Phase, Trace, due_times
+from bench.records import Overload
 
 NORMAL = Phase(rate=100.0, seconds=2.0)
 PHASES = (NORMAL, Phase(rate=400.0, seconds=6.0), NORMAL)
@@ -26,6 +27,17 @@ def flat() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return due, np.full(len(due), 5.0), np.full(len(due), 200)
 
 
+def judged(latency_ms: np.ndarray, status: np.ndarray) -> Overload:
+    return judge(
+        trace_with(latency_ms, status),
+        PHASES,
+        workload="single rows",
+        capacity=200.0,
+        costs_us=(50.0, 20.0),
+        generator_cores=0.5,
+    )
+
+
 def test_arrivals_follow_the_rate_of_their_phase() -> None:
     """Each phase has rate times seconds requests, evenly spaced."""
     due = due_times(PHASES)
@@ -45,7 +57,7 @@ def test_refused_requests_do_not_count_as_fast_answers() -> None:
     latency[refused] = 1.0
     status[refused] = 503
 
-    result = judge(trace_with(latency, status), PHASES, capacity=200.0, generator_cores=0.5)
+    result = judged(latency, status)
 
     assert result.refused_share == pytest.approx(0.5)
     assert result.accepted == pytest.approx(200.0)
@@ -62,7 +74,7 @@ def test_a_growing_queue_shows_as_drift() -> None:
     during = (due >= 2.0) & (due < 8.0)
     latency[during] = 10.0 + 100.0 * (due[during] - 2.0)
 
-    result = judge(trace_with(latency, status), PHASES, capacity=200.0, generator_cores=0.5)
+    result = judged(latency, status)
 
     assert result.drift > 5
 
@@ -73,9 +85,33 @@ def test_a_request_without_an_answer_has_failed() -> None:
     status[[0, 500, -1]] = UNANSWERED
     latency[[0, 500, -1]] = np.inf
 
-    result = judge(trace_with(latency, status), PHASES, capacity=200.0, generator_cores=0.5)
+    result = judged(latency, status)
 
     assert result.failed == 3
+
+
+def test_a_request_that_found_no_connection_is_neither_failed_nor_slow() -> None:
+    """It is counted apart, and refusals are a share of what was sent."""
+    due, latency, status = flat()
+    during = np.flatnonzero((due >= 2.0) & (due < 8.0))
+    status[during[:600]] = UNSENT
+    latency[during[:600]] = np.inf
+    status[during[600:1500]] = 503
+
+    result = judged(latency, status)
+
+    assert result.unsent == 600
+    assert result.unsent_share == pytest.approx(0.25)
+    assert result.refused_share == pytest.approx(0.5)
+    assert result.failed == 0
+    assert result.p99_ms == pytest.approx(5.0)
+
+
+def test_the_load_that_refusals_alone_can_fill_follows_from_the_two_costs() -> None:
+    """An answer of 50 µs and a refusal of 20 µs: at two and a half capacities nothing is left."""
+    _, latency, status = flat()
+
+    assert judged(latency, status).sustainable == pytest.approx(2.5)
 
 
 def test_a_service_that_is_calm_at_once_recovers_in_no_time() -> None:

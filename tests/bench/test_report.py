@@ -19,6 +19,8 @@ from bench.records import (
     Poison,
     ProcessRecord,
     Profile,
+    Ray,
+    RayLoad,
     Soak,
     Stage,
     Table,
@@ -59,6 +61,44 @@ def cell(system: System, *rates: float, workload: Workload = PAIR_64) -> Cell:
     return Cell(workload=workload, system=system, rounds=tuple(measured(each) for each in rates))
 
 
+def overload(workload: str, *, p99_ms: float = 60.0) -> Overload:
+    return Overload(
+        workload=workload,
+        answer_us=50.0,
+        refusal_us=20.0,
+        capacity=10_000.0,
+        offered=20_000.0,
+        seconds=60.0,
+        accepted=9_000.0,
+        unsent=0,
+        unsent_share=0.0,
+        refused_share=0.55,
+        failed=0,
+        normal_p99_ms=3.0,
+        p50_ms=30.0,
+        p99_ms=p99_ms,
+        first_p99_ms=60.0,
+        last_p99_ms=61.0,
+        refused_p99_ms=10.0,
+        recovery_s=0.1,
+        generator_cores=0.7,
+    )
+
+
+def ray_load(rate_per_s: float) -> RayLoad:
+    return RayLoad(
+        rate=rate_per_s,
+        p50_ms=6.0,
+        p99_ms=12.0,
+        errors=0,
+        replica_cores=1.0,
+        proxy_cores=0.4,
+        daemon_cores=0.2,
+        generator_cores=0.3,
+        other_cores=0.1,
+    )
+
+
 def whole_document() -> Document:
     """Every cell of the full plan at the same speed, and one value in every other section."""
     cells = tuple(
@@ -82,21 +122,12 @@ def whole_document() -> Document:
     )
     return Document(
         table=Table(cells=cells, processes=processes),
-        overload=Overload(
-            capacity=10_000.0,
-            offered=20_000.0,
-            seconds=60.0,
-            accepted=9_000.0,
-            refused_share=0.55,
-            failed=0,
-            normal_p99_ms=3.0,
-            p50_ms=30.0,
-            p99_ms=60.0,
-            first_p99_ms=60.0,
-            last_p99_ms=61.0,
-            refused_p99_ms=10.0,
-            recovery_s=0.1,
-            generator_cores=0.7,
+        overload=(overload("single rows"), overload("100 rows a request")),
+        ray=Ray(
+            cores=4,
+            plain=(ray_load(9_000.0), ray_load(9_100.0)),
+            one=(ray_load(5_000.0), ray_load(4_000.0)),
+            two=(ray_load(9_000.0), ray_load(7_600.0)),
         ),
         poison=Poison(
             rate=1500.0,
@@ -151,7 +182,7 @@ def test_the_quick_plan_answers_every_target_of_the_table() -> None:
         for verdict in verdicts
         if verdict.value is None
     }
-    assert unanswered == {"Soak", "Overload", "Poison"}
+    assert unanswered == {"Soak", "Overload", "Poison", "Ray"}
 
 
 @pytest.mark.parametrize(("value", "holds"), [(10.0, True), (9.99, False), (None, None)])
@@ -165,6 +196,31 @@ def test_a_limit_itself_holds(value: float | None, holds: bool | None) -> None:
 
     assert verdict.target is TARGETS[0]
     assert verdict.holds is holds
+
+
+def test_the_worst_workload_of_an_overload_counts() -> None:
+    """A limit that single rows keep and large requests break is broken."""
+    document = Document(overload=(overload("single rows"), overload("rows", p99_ms=900.0)))
+
+    verdict = next(each for each in judge(document) if "p99 of accepted" in each.target.text)
+
+    assert (verdict.value, verdict.holds) == (900.0, False)
+
+
+def test_the_scaling_on_ray_is_formed_within_each_round() -> None:
+    """1.8 and 1.9 have the median 1.85, whatever both rounds had in common."""
+    document = whole_document()
+    assert document.ray is not None
+
+    assert document.ray.scaling == pytest.approx(1.85)
+
+
+def test_the_page_says_what_the_cores_left_for_the_replicas() -> None:
+    """With HAProxy, daemons, generator and others at one core, two replicas would need three."""
+    page = render(whole_document(), {}, plot=None)
+
+    assert "The machine has 4 cores" in page.replace("\n", " ")
+    assert "would need 3 in all, and got 1 for themselves" in page
 
 
 def test_growth_is_counted_from_the_first_tenth() -> None:
@@ -185,12 +241,12 @@ def test_records_survive_their_file(tmp_path: Path) -> None:
     document = whole_document()
     path = tmp_path / "results.json"
 
-    for name in ("table", "overload", "poison", "soak", "memory", "profile"):
+    for name in ("table", "overload", "ray", "poison", "soak", "memory", "profile"):
         results.save(path, name, getattr(document, name), ORIGIN)
 
     assert results.load(path) == (
         document,
-        dict.fromkeys(("memory", "overload", "poison", "profile", "soak", "table"), ORIGIN),
+        dict.fromkeys(("memory", "overload", "poison", "profile", "ray", "soak", "table"), ORIGIN),
     )
 
 

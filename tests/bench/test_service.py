@@ -12,7 +12,7 @@ import pytest
 import torch
 import uvloop
 
-from bench.client import BROKEN, OpenLoop, Phase, Trace, is_ok
+from bench.client import BROKEN, UNSENT, OpenLoop, Phase, Trace, is_ok
 from bench.expected import WrongAnswerError
 from bench.load import read_requests, run_wrk
 from bench.measure import Options, check, entry, measure, prepare
@@ -181,6 +181,23 @@ async def test_a_slow_server_does_not_slow_an_open_loop_down() -> None:
     latency = trace.done_s - trace.due_s
     assert (trace.status == 200).all()
     assert np.median(latency[-10:]) > 1.0
+
+
+async def test_a_bounded_fleet_leaves_unsent_what_finds_no_connection() -> None:
+    """The requests that were sent did not wait behind them, and every one is accounted for."""
+
+    def act(transport: asyncio.Transport) -> None:
+        asyncio.get_running_loop().call_later(0.1, transport.write, ANSWER)
+
+    async with scripted(act) as port:
+        loop = OpenLoop(port, [b"one line\r\n"], (Phase(rate=200.0, seconds=0.5),), gives_up=True)
+        trace = await loop.run(connections=1, start_at=0.0, grace_s=10.0)
+
+    sent = trace.status == 200
+    assert sent.sum() >= 1
+    assert (trace.status == UNSENT).sum() == 100 - sent.sum()
+    assert sent.sum() <= 6
+    assert np.isinf(trace.done_s[~sent]).all()
 
 
 async def test_a_broken_connection_is_a_failed_request_and_is_replaced() -> None:

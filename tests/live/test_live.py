@@ -48,7 +48,7 @@ def test_a_feature_follows_the_load(phases: Phases, name: str) -> None:
 
 
 def test_the_request_rate_is_the_one_that_was_driven(phases: Phases) -> None:
-    """Poisson arrivals of 100/s, seen over 5 s: within five standard deviations."""
+    """Poisson arrivals of 30/s, seen over 5 s: within five standard deviations."""
     assert phases.high.features["request_rate"] < HIGH_RATE + 5 * math.sqrt(HIGH_RATE / 5)
 
 

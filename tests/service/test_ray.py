@@ -187,7 +187,7 @@ async def test_a_killed_replica_costs_nothing_but_503(
 @contextmanager
 def _cluster(environ: dict[str, str]) -> Iterator[dict[str, Any]]:
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.service.ray_cluster"],
+        [sys.executable, "-P", "-m", "bench.ray_cluster"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

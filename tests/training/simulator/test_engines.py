@@ -174,7 +174,7 @@ def test_both_engines_rank_policies_alike() -> None:
     rng = np.random.default_rng(20)
     shapes = ("steps", "flash_crowd", "ramps", "diurnal")
     episodes = [
-        Episode(workload=generate(shape, 1800.0, rng), seed=seed, scale=6.0, decisions=120)
+        Episode(workload=generate(shape, 1200.0, rng), seed=seed, scale=6.0, decisions=80)
         for seed, shape in enumerate(shapes)
     ]
     scores: dict[str, list[list[float]]] = {}

@@ -1,6 +1,7 @@
 """A real Ray cluster of two nodes on this machine, for as long as standard input stays open.
 
-Run as a script. Prints one JSON line with the cluster's address and each node's metrics port.
+Run as `python -m bench.ray_cluster`. Prints one JSON line with the cluster's address and each
+node's metrics port.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Load tests: locust scenarios that contain their own duration, users and thresholds."""

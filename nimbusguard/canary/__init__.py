@@ -1,0 +1,1 @@
+"""Roll-outs of a model version in steps that are measured and can be undone."""

@@ -1,0 +1,89 @@
+"""Requests at a constant rate over keep-alive connections, and every failure with its reason."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import orjson
+
+
+@dataclass(slots=True)
+class Load:
+    """An open loop: a slow answer does not slow the next request down.
+
+    Attributes:
+        address: Where to connect.
+        host: The name that the caller used.
+        path: Of the request.
+        body: Of the request.
+        rate: Requests per second, over all connections.
+        connections: Callers.
+    """
+
+    address: tuple[str, int]
+    host: str
+    path: str
+    body: bytes
+    rate: float
+    connections: int = 50
+    sent: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
+    latencies_s: list[float] = field(default_factory=list)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Send until told to stop; each connection keeps its own schedule."""
+        await asyncio.gather(*(self._caller(index) for index in range(self.connections)))
+
+    def stop(self) -> None:
+        """Let every caller finish its request and leave."""
+        self._stopping.set()
+
+    async def _caller(self, index: int) -> None:
+        interval = self.connections / self.rate
+        due = time.perf_counter() + interval * index / self.connections
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        while not self._stopping.is_set():
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            due = max(due + interval, time.perf_counter() - 1.0)
+            self.sent += 1
+            started = time.perf_counter()
+            try:
+                if streams is None:
+                    streams = await asyncio.open_connection(*self.address)
+                keep = await self._exchange(*streams)
+            except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+                self.failures[f"{type(error).__name__}: {error}"] += 1
+                keep = False
+            self.latencies_s.append(time.perf_counter() - started)
+            if not keep and streams is not None:
+                streams[1].close()
+                streams = None
+        if streams is not None:
+            streams[1].close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """One request and its answer; gives back whether the connection stays."""
+        writer.write(
+            f"POST {self.path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(self.body)}\r\n\r\n".encode()
+            + self.body
+        )
+        await writer.drain()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in head[1:] if line)
+        }
+        body = await reader.readexactly(int(headers["content-length"]))
+        status = head[0].split()[1]
+        if status == "200":
+            for decision in orjson.loads(body)["predictions"]:
+                self.versions[decision["model_version"]] += 1
+        else:
+            self.failures[f"{status}: {body[:200].decode(errors='replace')}"] += 1
+        return headers.get("connection", "").lower() != "close"
