@@ -285,7 +285,7 @@ def test_the_packaged_default_loads_and_imitates_the_rule() -> None:
     """A busy workload is scaled up, an idle one down, a steady one left alone."""
     store = packaged_store()
     name = store.models()[0]
-    model = load_version(store.fetch(name, "production", Path("unused")))
+    model = load_version(store.fetch(name, "1", Path("unused")))
     states = np.full((3, 11), 0.5, dtype=np.float32)
     states[:, 0] = (0.98, 0.10, 0.70)
     states[:, 4] = (10 - 1) / 49
