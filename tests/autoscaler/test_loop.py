@@ -24,23 +24,20 @@ from autoscaler.rails import Rail, RailSettings, strange_features
 from nimbusguard.client.fallback import Source
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.errors import InvalidRequest
-from nimbusguard.policy.guard import GuardSettings
 from tests.autoscaler.harness import decision, metrics, policy, recommendation
 
 DOWN, STAY, UP = ScaleAction.SCALE_DOWN_1, ScaleAction.NO_ACTION, ScaleAction.SCALE_UP_1
 CALM = {"cpu_utilization": 0.3, "request_rate": 50.0}
 """Under a third of the CPU: the HPA rule does not object to a removal."""
 
-ONE_MINUTE = GuardSettings(stabilization_window_s=60.0, hpa_target=0.85)
-"""A window that a test can wait out."""
-
 
 class Story:
     """One workload under evaluation every 15 s; the workload follows what is asked for."""
 
     def __init__(self, current: int = 4, **change: Any) -> None:
-        self.policy = policy(**change)
-        self.settings = LoopSettings(guard=ONE_MINUTE)
+        # A window that a test can wait out.
+        self.policy = policy(**({"stabilization_window_s": 60.0} | change))
+        self.settings = LoopSettings()
         self.now = 1_000.0
         self.memory = remember_nothing(self.now)
         self.current = current
@@ -257,7 +254,10 @@ def test_load_to_zero_comes_down_step_by_step_and_never_below_the_minimum() -> N
 
 def test_many_workloads_are_evaluated_as_each_by_its_own() -> None:
     """Different intervals, bounds and memories do not mix."""
-    stories = [Story(n, interval_s=15.0 if n % 2 else 30.0) for n in range(1, 9)]
+    stories = [
+        Story(n, interval_s=15.0 if n % 2 else 30.0, stabilization_window_s=100.0 * (n // 4))
+        for n in range(1, 9)
+    ]
     cases = [
         Case(
             story.policy,

@@ -20,6 +20,8 @@ from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.settings import from_environ
 from tests.autoscaler.test_operator import World, source
 from tests.autoscaler.test_status import evaluation, status
+from tests.manifests.rendering import render
+from tests.manifests.schemas import problems
 from tests.standin.kube_api import StandIn
 
 FOLDER = Path(__file__).parents[2] / "manifests/autoscaler"
@@ -54,6 +56,15 @@ def defaulted(rules: dict[str, Any], value: Any) -> Any:
     return filled
 
 
+def test_everything_renders_and_fits_its_schema() -> None:
+    """By the tool that users have; no unknown field, no wrong type."""
+    examples = [documents(f"examples/{path.name}")[0] for path in (FOLDER / "examples").iterdir()]
+    checked = render(FOLDER) + [one for one in examples if one["kind"] != KIND]
+
+    assert {one["kind"] for one in checked} >= {"CustomResourceDefinition", "ScaledObject"}
+    assert {one["metadata"]["name"]: found for one in checked if (found := problems(one))} == {}
+
+
 def test_the_kind_has_the_names_that_the_code_uses() -> None:
     """Else nothing would be watched."""
     spec = documents("crd.yaml")[0]["spec"]
@@ -83,6 +94,9 @@ SPECS = st.fixed_dictionaries(
         "mode": of("shadow", "advise", "act"),
         "intervalSeconds": of(15, 0.5, 3600),
         "canaryShare": of(0.5, 1, 1.5),
+        "scaleDown": st.fixed_dictionaries(
+            {}, optional={"stabilizationWindowSeconds": of(0, 300)}
+        ),
         "objective": st.fixed_dictionaries({}, optional={"latencySeconds": of(0.2, 5)}),
         "replicas": st.fixed_dictionaries({}, optional={"min": of(1, 2), "max": of(2, 50)}),
         "metrics": st.fixed_dictionaries({}, optional={"workload": of("api")}),
