@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _COLOURS: Final = ("#0b6e4f", "#d1495b", "#30638e", "#edae49", "#6a4c93", "#7f7f7f", "#00798c")
 _NAME_LENGTH: Final = 36
+_SMOOTHED: Final = 8
+"""Intervals that a point of the load is the mean of."""
 _STYLE: Final[Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -71,16 +73,30 @@ def course(
         busy_pods: Pods that the arriving requests keep busy (T,).
         replicas: Replicas of each policy (T,).
     """
-    figure, axes = _figure(9.0, 2.8)
+    figure, axes = _figure(9.0, 3.2)
     hours = np.arange(len(busy_pods)) * interval_s / 3600.0
-    axes.fill_between(hours, busy_pods, color="#cccccc", linewidth=0, label="busy pods")
+    # Means of two minutes, and of the replicas the changes alone: the eye sees no more.
+    whole = len(busy_pods) // _SMOOTHED * _SMOOTHED
+    load = busy_pods[:whole].reshape(-1, _SMOOTHED).mean(axis=1)
+    axes.fill_between(
+        hours[:whole:_SMOOTHED], load, color="#cccccc", linewidth=0, label="busy pods"
+    )
     for colour, (name, count) in zip(_colours(len(replicas)), replicas.items(), strict=True):
-        axes.step(hours, count, where="post", color=colour, linewidth=0.9, label=name)
+        kept = np.flatnonzero(np.diff(count, prepend=-1))
+        kept = np.append(kept, len(count) - 1)
+        axes.step(
+            hours[kept],
+            count[kept],
+            where="post",
+            color=colour,
+            linewidth=0.9,
+            label=name[-_NAME_LENGTH:],
+        )
     axes.set_title(title, loc="left")
     axes.set_xlabel("hours")
     axes.set_ylabel("pods")
     axes.set_xlim(0, hours[-1] if len(hours) else 1)
-    axes.legend(frameon=False, ncols=4, loc="upper left")
+    axes.legend(frameon=False, ncols=2, fontsize=7, loc="upper left")
     return _svg(figure)
 
 
@@ -96,7 +112,7 @@ def action_mix(counts: Mapping[str, NDArray[np.int64]]) -> str:
         left = left + 100 * shares[:, index]
     axes.set_xlabel("decisions [%]")
     axes.set_xlim(0, 100)
-    axes.legend(frameon=False, ncols=5, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(ncols=3, fontsize=7, framealpha=0.8, loc="lower right")
     return _svg(figure)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,6 @@ def _print(document: dict[str, Any]) -> None:
         table.add_column(column, no_wrap=True, justify="left" if column == "policy" else "right")
     for row in policy_rows(document):
         table.add_row(*row)
-    console = Console()
     # Piped into a file there is no width to keep to.
-    console.print(table, width=None if console.is_terminal else _WIDTH)
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    console.print(table)
