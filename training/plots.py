@@ -33,7 +33,7 @@ _STYLE: Final[Any] = {
 
 
 def frontiers(families: Mapping[str, Sequence[FrontierPoint]], budget_ratio: float) -> str:
-    """Pod-hours against violations: every member of each family, its frontier as a line."""
+    """Pod-hours against violations: each family's members and frontier; one alone is a star."""
     figure, axes = _figure(7.5, 4.2)
     for colour, (name, points) in zip(_colours(len(families)), families.items(), strict=True):
         shown = [point for point in points if point.violation_ratio > 0]
@@ -42,17 +42,21 @@ def frontiers(families: Mapping[str, Sequence[FrontierPoint]], budget_ratio: flo
             [100 * point.violation_ratio for point in best],
             [point.cost for point in best],
             color=colour,
-            label=name,
+            label=name if len(points) > 1 else None,
         )
         axes.scatter(
             [100 * point.violation_ratio for point in shown],
             [point.cost for point in shown],
             color=colour,
-            s=10,
+            s=60 if len(points) == 1 else 10,
+            marker="*" if len(points) == 1 else "o",
+            label=name if len(points) == 1 else None,
         )
     axes.axvline(100 * budget_ratio, color="black", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_xlim(0.01, 10)
+    lowest = min(point.cost for points in families.values() for point in points)
+    axes.set_ylim(0.95 * lowest, 2.2 * lowest)
     axes.set_xlabel("requests that violate, mean over windows [%]")
     axes.set_ylabel("pod-hours, all windows")
     axes.legend(frameon=False)

@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     (args.out / "evaluation.json").write_bytes(
         orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
     )
-    plots = _plots(court, policies, {**families, "oracle": oracle})
+    ours = {each.policy: [each] for each in judged}
+    plots = _plots(court, policies, {**families, "oracle": oracle, **ours})
     (args.out / "report.html").write_text(page(document, plots))
     _print(document)
     return 0
