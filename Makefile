@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup format check test test-services test-all serve clean lock
+.PHONY: help setup format check test test-services test-images test-all serve clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -35,12 +35,15 @@ check: $(VENV)/.dev ## Format, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev ## Fast tests, offline
-	$(BIN)/python -m pytest -m "not service and not slow and not cluster and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not service and not slow and not images and not cluster and not gpu"
 
-test-services: $(VENV)/.dev ## Real servers, images and training; what `make test` leaves out
-	$(BIN)/python -m pytest -m "(service or slow) and not cluster and not gpu"
+test-services: $(VENV)/.dev ## Real servers, Prometheus, S3, Ray, training
+	$(BIN)/python -m pytest -m "(service or slow) and not images and not cluster and not gpu"
 
-test-all: test test-services ## All tests that one machine can run
+test-images: $(VENV)/.dev ## Container images and what runs in them; Debian, as root, many minutes
+	$(BIN)/python -m pytest -m images
+
+test-all: test test-services test-images ## All tests that one machine can run
 
 serve: $(VENV)/.serve ## Start transformer and predictor with the packaged model
 	$(BIN)/nimbusguard serve $(ARGS)
@@ -116,3 +119,15 @@ kubeflow-status: kubectl-there ## Conditions, pods, Services and graphs of the d
 
 kubeflow-logs: kubectl-there ## The last lines of both components: LINES=100
 	kubectl -n $(SERVING) logs -l serving.kserve.io/inferenceservice=$(ISVC) --all-containers --prefix --tail=$(or $(LINES),100)
+
+.PHONY: train evaluate
+RUN ?= runs/dqn
+# Five seeds, about five minutes of one core each. The traces are looked for in ../shared/traces, or NIMBUSGUARD_TRACES.
+train: $(VENV)/.dev ## Learn a policy from scratch, five seeds, into runs/dqn
+	$(BIN)/nimbusguard train --out $(RUN) $(ARGS)
+
+# The gate's own exit status says whether the candidate may be published; the report is made either way.
+evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluation/report.html
+	$(BIN)/nimbusguard gate --run $(RUN) || test -f $(RUN)/gate.json
+	$(BIN)/nimbusguard evaluate --policy version:$(RUN)/candidate --policy guarded+version:$(RUN)/candidate \
+	  --out runs/evaluation $(ARGS)

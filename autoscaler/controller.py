@@ -104,9 +104,16 @@ class Controller:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def drain(self) -> None:
-        """Wait for the evaluations under way."""
-        await asyncio.gather(*self._running)
+    async def drain(self, timeout_s: float = 10.0) -> None:
+        """Wait for the evaluations under way, and leave those that take too long.
+
+        Args:
+            timeout_s: Seconds; with the framework's own end it stays under the 30 s of a pod.
+        """
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=timeout_s)
+            for task in late:
+                task.cancel()
 
     async def _guarded(self, due: Sequence[Entry]) -> None:
         try:

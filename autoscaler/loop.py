@@ -32,7 +32,7 @@ class LoopSettings:
     """Every rule of the loop."""
 
     guard: guard.GuardSettings = field(default_factory=guard.GuardSettings)
-    """Its `interval_s` is replaced by each policy's own."""
+    """Interval and stabilization window are replaced by each policy's own."""
     rails: RailSettings = field(default_factory=RailSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
 
@@ -144,15 +144,16 @@ def evaluate(
 def _guard(
     settings: LoopSettings, cases: Sequence[Case], actions: Sequence[ScaleAction], now_s: float
 ) -> list[tuple[guard.GuardMemory, int, int]]:
-    """The guard's memory, target and rules of each case; one call for all of one interval."""
-    by_interval: dict[float, list[int]] = defaultdict(list)
+    """The guard's memory, target and rules of each case; one call for all with the same numbers."""
+    alike: dict[tuple[float, float], list[int]] = defaultdict(list)
     for row, case in enumerate(cases):
-        by_interval[case.policy.spec.interval_s].append(row)
+        spec = case.policy.spec
+        alike[spec.interval_s, spec.stabilization_window_s].append(row)
     found: dict[int, tuple[guard.GuardMemory, int, int]] = {}
-    for interval_s, members in by_interval.items():
+    for (interval_s, window_s), members in alike.items():
         rows = stack([cases[row].seen for row in members])
         memory, verdict = guard.judge(
-            replace(settings.guard, interval_s=interval_s),
+            replace(settings.guard, interval_s=interval_s, stabilization_window_s=window_s),
             guard.GuardMemory(
                 *(
                     np.concatenate(column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -70,7 +71,7 @@ class OperatorMetrics:
         self.validation = Gauge(
             "nimbusguard_model_validation",
             "Last validation of the served model: 1 passed, 0 failed, -1 could not be made.",
-            ["check"],
+            ["arm", "check"],
             registry=registry,
         )
         self.lateness = Histogram(
@@ -106,10 +107,8 @@ class OperatorMetrics:
 
     def saw_removal(self, policy: ScalingPolicy) -> None:
         """Show no wish of a policy that is gone: it would be followed for ever."""
-        try:
+        with suppress(KeyError):  # it was never evaluated
             self.desired.remove(*_labels(policy))
-        except KeyError:  # it was never evaluated
-            return
 
     def saw_policies(self, modes: Mapping[Mode | None, int]) -> None:
         """Show how many policies there are."""
@@ -122,10 +121,10 @@ class OperatorMetrics:
         for one in BreakerState:
             self.breaker.labels(arm.value, one.value).set(float(one is state))
 
-    def saw_validation(self, report: Report) -> None:
+    def saw_validation(self, arm: Arm, report: Report) -> None:
         """Show the newest validation."""
         for name, check in report.checks.items():
-            self.validation.labels(name).set(_OUTCOMES[check.outcome])
+            self.validation.labels(arm.value, name).set(_OUTCOMES[check.outcome])
 
 
 def _labels(policy: ScalingPolicy) -> tuple[str, str, str, str]:

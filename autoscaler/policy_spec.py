@@ -16,6 +16,7 @@ from nimbusguard.client.observation import MOST_REPLICAS
 from nimbusguard.contract.actions import DEFAULT_MAX_REPLICAS, DEFAULT_MIN_REPLICAS
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.promql import check_workload
+from nimbusguard.policy.guard import GuardSettings
 
 GROUP: Final = "nimbusguard.io"
 VERSION: Final = "v1alpha1"
@@ -71,6 +72,8 @@ class PolicySpec:
     max_replicas: int = DEFAULT_MAX_REPLICAS
     interval_s: float = 15.0
     """Seconds between two decisions; the interval of the HPA controller."""
+    stabilization_window_s: float = GuardSettings().stabilization_window_s
+    """Seconds for which a wish of the HPA rule keeps replicas from being removed."""
     mode: Mode = Mode.SHADOW
     """Nothing is changed until somebody asks for it."""
     objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
@@ -144,6 +147,13 @@ def spec_of(spec: Mapping[str, Any]) -> PolicySpec:
         min_replicas=minimum,
         max_replicas=maximum,
         interval_s=_number(spec, "intervalSeconds", 15.0, low=1.0, high=3600.0),
+        stabilization_window_s=_number(
+            _object(spec, "scaleDown"),
+            "stabilizationWindowSeconds",
+            GuardSettings().stabilization_window_s,
+            low=0.0,
+            high=86_400.0,
+        ),
         mode=_mode(spec.get("mode", Mode.SHADOW.value)),
         objective=ObjectiveSpec(
             latency_s=_number(objective, "latencySeconds", 0.25, low=0.001, high=3600.0)

@@ -12,7 +12,6 @@ from nimbusguard.contract.errors import NotFound, Unavailable
 _PLURALS: Final[Mapping[tuple[str, str], str]] = {
     ("apps/v1", "Deployment"): "deployments",
     ("apps/v1", "StatefulSet"): "statefulsets",
-    ("apps/v1", "ReplicaSet"): "replicasets",
 }
 """Kinds that need no discovery."""
 

@@ -19,6 +19,13 @@ REFRESH_S: Final = 60.0
 """Seconds after which a status is written although nothing changed: its time says "still here"."""
 
 
+_ESSENTIAL: Final = (
+    "observedGeneration",
+    "currentReplicas",
+    "targetReplicas",
+    "source",
+    "modelVersion",
+)
 _CHOSEN: Final = frozenset({"Shadow", "Advise", "Paused"})
 """Reasons that somebody wanted; no cause for a warning."""
 
@@ -244,12 +251,10 @@ def _plain(condition: Condition) -> dict[str, Any]:
 
 
 def _essence(status: Mapping[str, Any]) -> object:
-    """What of a status a reader would act on."""
-    essence = {key: value for key, value in status.items() if key != "lastDecisionTime"}
-    essence["conditions"] = [
-        (condition["type"], condition["status"], condition["reason"])
-        for condition in status.get("conditions") or ()
-    ]
+    """What of a status a reader would act on; the action of every interval is not among it."""
+    essence: list[object] = [status.get(name) for name in _ESSENTIAL]
+    conditions = status.get("conditions") or ()
+    essence += [(one["type"], one["status"], one["reason"]) for one in conditions]
     return essence
 
 

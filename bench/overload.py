@@ -40,7 +40,7 @@ NORMAL_SHARE: Final = 0.5
 """Load before and after the overload, as a share of the capacity."""
 _CAPACITY_LOADS: Final = (64, 64, 256, 256)
 """Connections of the closed loops; the fastest of them is the capacity."""
-_GRACE_S: Final = 10.0
+_GRACE_S: Final = 30.0
 _CLOSED_S: Final = 3
 """Length of one closed loop."""
 _WORKLOADS: Final = tuple(

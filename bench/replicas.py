@@ -87,6 +87,7 @@ def cluster_environ(ports: list[int]) -> dict[str, str]:
         "NIMBUSGUARD_HOST": "127.0.0.1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
+        "RAY_raylet_start_wait_time_s": "100",  # a busy machine needs more than Ray's 30 s
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
     }

@@ -214,7 +214,10 @@ def overload_table(overloads: Sequence[Overload]) -> str:
     lines: list[tuple[str, Callable[[Overload], str]]] = [
         ("CPU of the transformer for an answer, µs", lambda each: number(each.answer_us)),
         ("the same for a refusal, µs, at most", lambda each: number(each.refusal_us)),
-        ("refusals alone fill the loop at, times capacity", lambda each: number(each.sustainable)),
+        (
+            "refusals fill the loop at, times capacity, at least",
+            lambda each: number(each.sustainable),
+        ),
         ("capacity (fastest closed loop), requests/s", lambda each: number(each.capacity)),
         ("seconds of overload", lambda each: number(each.seconds)),
         ("offered, requests/s", lambda each: number(each.offered)),

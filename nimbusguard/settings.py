@@ -55,8 +55,8 @@ class Key(NamedTuple):
     name: str
     read: Callable[[str], Any]
     """Text to value; raises ValueError with the rule that was broken."""
-    reader: str | None
-    """The package whose code reads it; None while no code does."""
+    readers: tuple[str, ...]
+    """The packages whose code reads it; empty while no code does."""
     meaning: str
 
     @property
@@ -84,22 +84,20 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
+_RESERVED: Final = "Reserved: accepted and checked, used by no code yet"
+
+
 def example() -> str:
     """The text of `.env.example`: every key with its meaning and its default."""
     defaults = Settings()
-    readers = sorted(dict.fromkeys(key.reader for key in KEYS), key=lambda name: name is None)
-    blocks = [
-        "# Every setting with its default. Copy to .env and change what differs.",
-    ]
-    for reader in readers:
-        title = (
-            f"Read by {reader}" if reader else "Reserved: accepted and checked, used by no code yet"
-        )
+    blocks = ["# Every setting with its default. Copy to .env and change what differs."]
+    for readers in sorted(dict.fromkeys(key.readers for key in KEYS), key=lambda names: not names):
+        title = f"Read by {', '.join(readers)}" if readers else _RESERVED
         blocks.append(f"# --- {title}")
         blocks += [
             f"# {key.meaning}\n{key.name}={_spell(getattr(defaults, key.field))}"
             for key in KEYS
-            if key.reader == reader
+            if key.readers == readers
         ]
     return "\n\n".join(blocks) + "\n"
 
@@ -175,43 +173,43 @@ KEYS: Final[tuple[Key, ...]] = (
     Key(
         "KSERVE_ENDPOINT",
         _predict_address,
-        "nimbusguard.client",
+        ("nimbusguard.client", "autoscaler"),
         "The transformer's predict URL, or its address without a path.",
     ),
     Key(
         "DQN_STATE_DIM",
         _whole,
-        "nimbusguard.settings",
+        ("nimbusguard.settings",),
         "Features of the state. The contract fixes it; another number stops the start.",
     ),
     Key(
         "DQN_ACTION_DIM",
         _whole,
-        "nimbusguard.settings",
+        ("nimbusguard.settings",),
         "Actions. The contract fixes it; another number stops the start.",
     ),
     Key(
         "FALLBACK_TO_LOCAL",
         _truth,
-        None,
+        ("autoscaler",),
         "Decide with a local copy of the model while KServe does not answer.",
     ),
     Key(
         "MODEL_VALIDATION_INTERVAL",
         _positive,
-        None,
+        ("autoscaler",),
         "Seconds between two checks of the served model against the expected one.",
     ),
     Key(
         "PROMETHEUS_ENDPOINT",
         _web_address,
-        "transformer",
+        ("transformer", "autoscaler"),
         "Where metrics are looked up; empty looks none up.",
     ),
-    Key("TRAINING_EPOCHS", _whole, None, "Epochs of a training run."),
-    Key("DATA_COLLECTION_HOURS", _positive, None, "Hours of experience that a training run reads."),
-    Key("KATIB_MAX_TRIAL_COUNT", _whole, None, "Trials of a hyperparameter search."),
-    Key("KATIB_PARALLEL_TRIAL_COUNT", _whole, None, "Trials that run at the same time."),
-    Key("LEARNING_RATE_MIN", _positive, None, "Smallest learning rate that the search tries."),
-    Key("LEARNING_RATE_MAX", _positive, None, "Largest learning rate that the search tries."),
+    Key("TRAINING_EPOCHS", _whole, (), "Epochs of a training run."),
+    Key("DATA_COLLECTION_HOURS", _positive, (), "Hours of experience that a training run reads."),
+    Key("KATIB_MAX_TRIAL_COUNT", _whole, (), "Trials of a hyperparameter search."),
+    Key("KATIB_PARALLEL_TRIAL_COUNT", _whole, (), "Trials that run at the same time."),
+    Key("LEARNING_RATE_MIN", _positive, (), "Smallest learning rate that the search tries."),
+    Key("LEARNING_RATE_MAX", _positive, (), "Largest learning rate that the search tries."),
 )

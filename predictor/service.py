@@ -84,6 +84,7 @@ class PredictorService(ModelService[States, QValues]):
             self._run,
             concurrency=1,
             max_waiting=settings.max_waiting,
+            max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
         self._parameters = {

@@ -34,6 +34,7 @@ class MicroBatcher(Generic[ItemT]):
             it returns, and must not raise.
         concurrency: Batches under way at the same time.
         max_waiting: Items that may wait; one more is refused.
+        max_waiting_rows: Rows of waiting items from which on another item is refused.
         max_batch_rows: Rows of one batch. An item larger than this makes a batch of its own.
     """
 
@@ -43,11 +44,14 @@ class MicroBatcher(Generic[ItemT]):
         *,
         concurrency: int,
         max_waiting: int,
+        max_waiting_rows: int,
         max_batch_rows: int,
     ) -> None:
         self._start = start
         self._free = concurrency
         self._max_waiting = max_waiting
+        self._max_waiting_rows = max_waiting_rows
+        self._waiting_rows = 0
         self._max_batch_rows = max_batch_rows
         self._waiting: deque[ItemT] = deque()
         self._is_scheduled = False
@@ -60,7 +64,9 @@ class MicroBatcher(Generic[ItemT]):
     @property
     def is_full(self) -> bool:
         """Whether one more item would be refused."""
-        return len(self._waiting) >= self._max_waiting
+        return (
+            len(self._waiting) >= self._max_waiting or self._waiting_rows >= self._max_waiting_rows
+        )
 
     def check_room(self) -> None:
         """Refuse early, before a body is parsed, when the queue is full.
@@ -68,10 +74,11 @@ class MicroBatcher(Generic[ItemT]):
         Raises:
             Overloaded: The queue is full.
         """
-        if len(self._waiting) >= self._max_waiting:
+        if self.is_full:
             message = (
-                f"overloaded: {len(self._waiting)} requests wait, at most {self._max_waiting} may; "
-                "retry later or add replicas"
+                f"overloaded: {len(self._waiting)} requests with {self._waiting_rows} rows wait, "
+                f"at most {self._max_waiting} with {self._max_waiting_rows} may; retry, or add "
+                "replicas"
             )
             raise Overloaded(message)
 
@@ -83,6 +90,7 @@ class MicroBatcher(Generic[ItemT]):
         """
         self.check_room()
         self._waiting.append(item)
+        self._waiting_rows += item.rows
         self._schedule()
 
     def done(self) -> None:
@@ -109,4 +117,5 @@ class MicroBatcher(Generic[ItemT]):
             item = self._waiting.popleft()
             batch.append(item)
             rows += item.rows
+        self._waiting_rows -= rows
         return batch

@@ -51,6 +51,9 @@ class ServerSettings:
     max_waiting: int = 512
     """`NIMBUSGUARD_MAX_WAITING`. Requests that may wait for a batch; at 10,000 requests/s the last
     of them waits 50 ms."""
+    max_waiting_rows: int = 20_000
+    """`NIMBUSGUARD_MAX_WAITING_ROWS`. Rows from which on another request is refused; at 140,000
+    rows/s the last of them waits 150 ms."""
     max_batch_rows: int = 4096
     """`NIMBUSGUARD_MAX_BATCH_ROWS`. Rows of one forward pass; 4,096 take about 4 ms on a core."""
     deadline_s: float = 2.0
@@ -84,6 +87,9 @@ def server_settings(environ: Mapping[str, str]) -> ServerSettings:
             "NIMBUSGUARD_MAX_BODY_BYTES", default.max_body_bytes, 1024, 1 << 30
         ),
         max_waiting=read.integer("NIMBUSGUARD_MAX_WAITING", default.max_waiting, 1, 1_000_000),
+        max_waiting_rows=read.integer(
+            "NIMBUSGUARD_MAX_WAITING_ROWS", default.max_waiting_rows, 1, 100_000_000
+        ),
         max_batch_rows=read.integer(
             "NIMBUSGUARD_MAX_BATCH_ROWS", default.max_batch_rows, 1, 1_000_000
         ),

@@ -20,7 +20,7 @@ from training.dueling_network import DuelingNetwork, freeze_conditions, q_values
 from training.evaluate import Court, Judgement, judge_family
 from training.policies import ActionPolicy, QFunction, network_decisions
 
-MULTIPLIERS: Final = (12.0, 18.0, 27.0, 40.0, 60.0, 90.0, 135.0, 200.0, 300.0, 450.0, 675.0)
+MULTIPLIERS: Final = (3.0, 4.5, 7.0, 10.0, 15.0, 22.0, 33.0, 50.0, 75.0)
 """Prices tried, each half as much again as the one before."""
 
 

@@ -389,7 +389,7 @@ def _margin_weight(settings: TrainingSettings, epoch: int) -> float:
     if settings.warm_start_epochs == 0:
         return 0.0
     fading = (epoch - settings.warm_start_epochs) / settings.warm_start_epochs
-    return schedule.linear(settings.margin_weight, 0.0, fading)
+    return schedule.linear(settings.margin_weight, settings.margin_weight_end, fading)
 
 
 def learn_by_branching(

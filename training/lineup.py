@@ -94,7 +94,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "hpa-prometheus": Family(
         label="hpa-prometheus:{:.2f}",
         make=lambda values, _: PrometheusHpa(values),
-        values=_grid(0.50, 0.84, 0.02),
+        values=_grid(0.50, 0.82, 0.04),
     ),
     "rps": Family(
         label="rps:{:.2f}",
@@ -105,19 +105,19 @@ FAMILIES: Final[dict[str, Family]] = {
     "kpa": Family(
         label="kpa:{:.2f}",
         make=lambda values, _: KnativePodAutoscaler(values),
-        values=_grid(0.50, 0.95, 0.05),
+        values=_grid(0.40, 0.90, 0.10),
     ),
     "square-root": Family(
         label="square-root:{:.2f}",
         make=lambda values, objective: SquareRootStaffing(
             values, objective.service_time_s, window_intervals=_WINDOW_INTERVALS
         ),
-        values=_grid(0.4, 2.2, 0.2),
+        values=_grid(0.6, 2.0, 0.2),
     ),
     "static": Family(
         label="static:{:.0f}",
         make=lambda values, _: StaticReplicas(values.astype(np.int64)),
-        values=_grid(10.0, 26.0, 2.0),
+        values=_grid(14.0, 26.0, 3.0),
     ),
 }
 """Name to family. The HPA's grid is fine, because its best member is what a policy must beat."""

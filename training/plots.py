@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLOURS: Final = ("#0b6e4f", "#d1495b", "#30638e", "#edae49", "#6a4c93", "#7f7f7f", "#00798c")
+_NAME_LENGTH: Final = 36
 _STYLE: Final[Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -85,8 +86,9 @@ def course(
 
 def action_mix(counts: Mapping[str, NDArray[np.int64]]) -> str:
     """How often each policy took each action."""
-    figure, axes = _figure(7.5, 0.8 + 0.45 * len(counts))
-    names = list(counts)
+    figure, axes = _figure(9.0, 1.6 + 0.5 * len(counts))
+    # The end of a name tells more than its beginning: it may hold a path.
+    names = [name[-_NAME_LENGTH:] for name in counts]
     left = np.zeros(len(names))
     shares = np.array([count / max(count.sum(), 1) for count in counts.values()])  # (P, A)
     for index, (action, colour) in enumerate(zip(ACTION_NAMES, _ACTIONS, strict=True)):

@@ -71,8 +71,9 @@ def train_seed(
                 run.directory / "checkpoint.npz", learner, buffer, next_epoch=record.epoch + 1
             )
             report(run.seed, record)
+    # The target network is the running mean of the online one, and plays more evenly.
     checkpoint.save_network(
-        run.directory / "network.npz", learner.online, multiplier=learner.multiplier
+        run.directory / "network.npz", learner.target, multiplier=learner.multiplier
     )
     return learner
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Final
 
@@ -12,6 +13,8 @@ from nimbusguard.contract.errors import NimbusGuardError, PredictorUnavailable, 
 from nimbusguard.contract.features import STATE_DIM
 from serving.calls import Trace
 from transformer.hop import HopAnswer, PredictorClient
+
+logger = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 0.4
 _TIMEOUT_S: Final = 1.0
@@ -64,6 +67,10 @@ class PredictorProbe:
             self.last = await self._client.infer(_PROBE_STATE, _TRACE, deadline_at)
         except NimbusGuardError as error:
             self._fault = error
+        except Exception as error:
+            # A defect of ours must not end the probing: readiness would keep its last opinion.
+            logger.exception("probing the predictor failed")
+            self._fault = PredictorUnavailable(f"predictor: probing it failed: {error}")
         else:
             self._fault = None
 

@@ -104,6 +104,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             self._start,
             concurrency=_HOPS,
             max_waiting=settings.max_waiting,
+            max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
         metrics.snapshot = self._state

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from training.simulator.workload import Workload
 
 _SHOWN_PER_GROUP = 2
+_WIDTH = 140
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="windows to judge on (%(default)s)",
     )
     parser.add_argument("--windows", nargs="*", help="only windows whose names begin so")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11])
     parser.add_argument("--decisions", type=int, help="cut each window to so many decisions")
     parser.add_argument(
         "--families",
@@ -136,7 +137,11 @@ def _print(document: dict[str, Any]) -> None:
 
     from training.report import POLICY_COLUMNS, policy_rows
 
-    table = Table(*POLICY_COLUMNS, title=document["title"])
+    table = Table(title=document["title"])
+    for column in POLICY_COLUMNS:
+        table.add_column(column, no_wrap=True, justify="left" if column == "policy" else "right")
     for row in policy_rows(document):
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    # Piped into a file there is no width to keep to.
+    console.print(table, width=None if console.is_terminal else _WIDTH)

@@ -97,7 +97,9 @@ def _write_plan(directory: Path, document: dict[str, Any]) -> None:
     import orjson
 
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "plan.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    (directory / "plan.json").write_bytes(
+        orjson.dumps(document, option=orjson.OPT_INDENT_2, default=list)
+    )
 
 
 class _Display:

@@ -38,11 +38,11 @@ _ROUNDING: Final = 1e-9
 class GuardSettings:
     """Every rule of the guard as a number."""
 
-    hpa_target: float = 0.82
+    hpa_target: float = 0.9
     """CPU utilization at which the HPA rule would run the workload, as ratio of the limit. A
     removal never goes below the replicas that this rule wants, or wanted within the window. Higher
     than an HPA would be set, because the network above it sees queue and latency too."""
-    stabilization_window_s: float = 600.0
+    stabilization_window_s: float = 900.0
     """Seconds for which a wish of the HPA rule holds; 0 asks only for the newest. The window is
     over absolute wishes, so a policy of steps of two comes down in its own time once the window has
     passed, instead of by two in each window; docs/training.md has the sweep."""

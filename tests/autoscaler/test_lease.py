@@ -133,6 +133,16 @@ async def test_a_leader_that_resigns_leaves_the_lease_to_the_next(candidates: Ca
     assert await candidates.step("b") == ["b"]
 
 
+async def test_a_lease_that_somebody_else_holds_is_not_given_away(candidates: Candidates) -> None:
+    """It changed hands while this one still believed to lead."""
+    await candidates.step("a")
+    candidates.spec["holderIdentity"] = "b"
+
+    await candidates.by_name["a"].resign()
+
+    assert candidates.spec["holderIdentity"] == "b"
+
+
 async def test_a_lost_race_for_the_first_lease_is_no_error(
     candidates: Candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:

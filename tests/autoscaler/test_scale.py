@@ -91,7 +91,9 @@ async def test_an_answer_that_is_no_scale_is_refused() -> None:
 
 async def test_other_writers_are_seen(api: KubeApi, cluster: StandIn) -> None:
     """An HPA by its own name, a ScaledObject by the HPA that it owns."""
-    for name, owners in (("web", []), ("api", [{"kind": "ScaledObject", "name": "keda-api"}])):
+    scaled_object = {"kind": "ScaledObject", "name": "keda-api"}
+    release = {"kind": "HelmRelease", "name": "shop"}
+    for name, owners in (("web", [release]), ("api", [release, scaled_object])):
         cluster.put(
             "autoscaling",
             "horizontalpodautoscalers",

@@ -148,6 +148,7 @@ def test_a_status_is_written_when_a_reader_would_act_on_it() -> None:
     assert worth_writing(later, before, age_s=REFRESH_S)
     assert worth_writing(status(evaluation(raw=NOTHING)), before, age_s=1.0)
     assert worth_writing({**later, "targetReplicas": 9}, before, age_s=1.0)
+    assert not worth_writing({**later, "action": "NO_ACTION"}, before, age_s=1.0)
     assert worth_writing(later, {}, age_s=float("inf"))
 
 

@@ -28,7 +28,7 @@ from tests.isvc.load import Load
 from tests.isvc.versions import publish_versions
 from tests.live.stack import start, wait_until
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.images]
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "nimbusguard-serving"

@@ -131,11 +131,14 @@ def pip_mounts(directory: Path) -> list[str]:
     return [part for source, to in mounts.items() for part in ("-v", f"{source}:{to}:ro")]
 
 
+NAMES = ("transformer", "predictor", "autoscaler")
+
+
 def build(name: str, base: str, mounts: list[str]) -> Built:
     """Build one of the Dockerfiles; unchanged layers come from the cache of earlier builds.
 
     Args:
-        name: `predictor` or `transformer`.
+        name: One of `NAMES`.
         base: Image that both stages stand on.
         mounts: From `pip_mounts`.
     """
@@ -171,12 +174,12 @@ def build(name: str, base: str, mounts: list[str]) -> Built:
 
 @cache
 def build_all() -> dict[str, Built]:
-    """Both images, once in a process; skips where the machine cannot build any."""
+    """All images, once in a process; skips where the machine cannot build any."""
     ensure_tools()
     with tempfile.TemporaryDirectory() as folder:
         base = base_image(Path(folder))
         mounts = pip_mounts(Path(folder))
-        return {name: build(name, base, mounts) for name in ("transformer", "predictor")}
+        return {name: build(name, base, mounts) for name in NAMES}
 
 
 def inspect(reference: str) -> dict[str, object]:

@@ -19,7 +19,7 @@ from tests.isvc.layout import OPERATORS_NAME
 from tests.isvc.load import Load
 from tests.manifests.rendering import Document, of_kind, render_overlay, services
 
-pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
 
 RATE = 500
 SPLITTER = "127.78.2.1"

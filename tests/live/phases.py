@@ -14,9 +14,9 @@ from tests.live.stack import NAMESPACE, LiveStack
 
 WORKLOAD = "web"
 NEIGHBOUR = "web-admin"
-LOW_RATE = 6.0
-HIGH_RATE = 100.0
-"""Requests per second to two pods, each of which can answer about 38."""
+LOW_RATE = 2.0
+HIGH_RATE = 30.0
+"""Requests per second to two pods, each of which can answer about 10."""
 
 
 class Phase(NamedTuple):
@@ -46,20 +46,26 @@ class Phases(NamedTuple):
 
 def run_phases(stack: LiveStack, services: Services) -> Phases:
     """Drive the load up and down; takes about half a minute."""
-    return Phases(
-        low=_phase(stack, services, LOW_RATE, _is_low),
-        high=_phase(stack, services, HIGH_RATE, _is_high),
-        low_again=_phase(stack, services, LOW_RATE, _is_low),
-    )
+    low = _phase(stack, services, LOW_RATE, _is_low)
+    high = _phase(stack, services, HIGH_RATE, _is_high)
+
+    def is_low_again(row: Mapping[str, float]) -> bool:
+        # What waited when the overload ended is answered late, and stays in the window.
+        slow = high.features["response_time_p95"]
+        return _is_low(row) and row["response_time_p95"] < 0.7 * slow
+
+    return Phases(low, high, _phase(stack, services, LOW_RATE, is_low_again))
 
 
 def _is_low(row: Mapping[str, float]) -> bool:
-    """All features are there, and none shows what came before."""
+    """All features are there, and none shows an overload.
+
+    No bound on the latency: on a machine that is six times overcommitted it was 0.4 s.
+    """
     return (
         all(math.isfinite(row[name]) for name in NAMES)
         and 0 < row["request_rate"] < 2 * LOW_RATE
         and row["cpu_utilization"] < 0.4
-        and row["response_time_p95"] < 0.2
         and row["error_rate"] == 0
         and row["queue_depth"] < 5
     )
@@ -68,7 +74,8 @@ def _is_low(row: Mapping[str, float]) -> bool:
 def _is_high(row: Mapping[str, float]) -> bool:
     return (
         row["request_rate"] > 0.7 * HIGH_RATE
-        and row["cpu_utilization"] > 0.85
+        # Far enough above 0.77, where the HPA rule adds a pod, to stay there while it is decided.
+        and row["cpu_utilization"] > 1.1
         and row["response_time_p95"] > 0.2
         and row["error_rate"] > 0.05
         and row["queue_depth"] > 8

@@ -1,6 +1,6 @@
 """A small real HTTP service, one process a pod, which measures itself with prometheus_client.
 
-A request holds 2 MiB, waits for the one worker, uses 4 ms of CPU and waits 20 ms for somebody else,
+A request holds 2 MiB, waits for the one worker, uses 8 ms of CPU and waits 90 ms for somebody else,
 as a call to a database would. Beyond ten waiting requests it answers 503. CPU is burnt by the
 thread's own clock, so that a request costs the same on a fast and on a slow machine.
 
@@ -19,8 +19,8 @@ from typing import Any
 import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-CPU_S = 0.004
-WAIT_S = 0.020
+CPU_S = 0.008
+WAIT_S = 0.090
 HELD_BYTES = 2 * 1024 * 1024
 MAX_WAITING = 10
 BODY = b"x" * 1000

@@ -32,6 +32,11 @@ class Kind(NamedTuple):
         return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
 
 
+# Only so that they can be found: the framework looks for them, and then leaves them alone.
+FOUND = (
+    Kind("", "v1", "namespaces", "Namespace"),
+    Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
+)
 KINDS = (
     Kind("nimbusguard.io", "v1alpha1", "scalingpolicies", "ScalingPolicy", ("status",)),
     Kind("apps", "v1", "deployments", "Deployment", ("scale",)),
@@ -330,9 +335,9 @@ def _discovery(path: str) -> Object | None:
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "/apis":
-        groups = sorted({(kind.group, kind.version) for kind in KINDS if kind.group})
+        groups = sorted({(kind.group, kind.version) for kind in (*KINDS, *FOUND) if kind.group})
         return {"kind": "APIGroupList", "groups": [_group(*group) for group in groups]}
-    for kind in KINDS:
+    for kind in (*KINDS, *FOUND):
         if path == kind.root:
             return {"kind": "APIResourceList", "resources": list(_resources(kind.root))}
     return None
@@ -344,7 +349,7 @@ def _group(group: str, version: str) -> Object:
 
 
 def _resources(root: str) -> Iterator[Object]:
-    for kind in KINDS:
+    for kind in (*KINDS, *FOUND):
         if kind.root != root:
             continue
         verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]

@@ -1,0 +1,46 @@
+"""`python -m autoscaler`: the operator, from its environment to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+from autoscaler.kube import ClusterAccess
+from autoscaler.logs import configure
+from autoscaler.run import Operator
+from autoscaler.settings import OperatorSettings, operator_settings
+from nimbusguard.contract.errors import NimbusGuardError
+from nimbusguard.settings import Settings, from_environ
+
+
+async def main(shared: Settings, own: OperatorSettings, access: ClusterAccess) -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        operator = Operator(shared, own, access, stack)
+        asked = await operator.run(stop, listening=_announce)
+    return 0 if asked else 1
+
+
+def _announce(port: int) -> None:
+    print(f"listening on port {port}", flush=True)
+
+
+if __name__ == "__main__":
+    configure()
+    try:
+        own = operator_settings(os.environ)
+        if own.kube_api:
+            access = ClusterAccess(server=own.kube_api)
+        else:
+            access = ClusterAccess.in_cluster(os.environ)
+        status = asyncio.run(main(from_environ(os.environ), own, access))
+    except NimbusGuardError as error:
+        print(f"autoscaler: {error}", file=sys.stderr)
+        status = 1
+    sys.exit(status)

@@ -1,0 +1,169 @@
+"""`python -m autoscaler` as the kubelet runs it: environment, signals, exit status, log lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.service
+POLICIES = 20
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """Stand-ins as a process of their own, and the environment that leads to them."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.standin", str(POLICIES)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as standin:
+        assert standin.stdin is not None
+        assert standin.stdout is not None
+        try:
+            kube, prometheus, kserve = standin.stdout.readline().split()
+            yield {
+                "KSERVE_ENDPOINT": kserve,
+                "PROMETHEUS_ENDPOINT": prometheus,
+                "AUTOSCALER_KUBE_API": kube,
+                "AUTOSCALER_LISTEN": "127.0.0.1",
+                "AUTOSCALER_PORT": "0",
+            }
+        finally:
+            standin.stdin.close()
+            standin.wait(20)
+
+
+def started(environment: dict[str, str], log: Path) -> tuple[subprocess.Popen[str], int]:
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "autoscaler"],
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("listening on port "), log.read_text()
+    return process, int(line.split()[-1])
+
+
+def page(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        return str(response.read().decode())
+
+
+def decisions(port: int) -> float:
+    lines = page(port).splitlines()
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("nimbusguard_operator_decisions_total")
+    )
+
+
+def test_it_starts_decides_and_ends_on_sigterm(cluster: dict[str, str], tmp_path: Path) -> None:
+    """Exit status 0, and every line of the log is JSON."""
+    log = tmp_path / "log.jsonl"
+    process, port = started(cluster | {"AUTOSCALER_IDENTITY": "a"}, log)
+    try:
+        ends = time.monotonic() + 40.0
+        while decisions(port) < POLICIES:
+            assert time.monotonic() < ends, log.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert status == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+
+
+def test_a_killed_leader_is_replaced_within_its_lease(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    """Kill -9: the lease ends after 15 s, and the other goes on where it was."""
+    first, port = started(cluster | {"AUTOSCALER_IDENTITY": "one"}, tmp_path / "one.jsonl")
+    try:
+        while "nimbusguard_operator_is_leader 1.0" not in page(port):
+            time.sleep(0.05)
+        second, other = started(cluster | {"AUTOSCALER_IDENTITY": "two"}, tmp_path / "two.jsonl")
+        try:
+            time.sleep(2.5)
+            assert "nimbusguard_operator_is_leader 0.0" in page(other)
+            first.kill()
+            killed = time.monotonic()
+            while "nimbusguard_operator_is_leader 1.0" not in page(other):
+                assert time.monotonic() - killed < 25.0
+                time.sleep(0.1)
+            took = time.monotonic() - killed
+        finally:
+            second.terminate()
+            second.communicate()
+    finally:
+        first.kill()
+        first.communicate()
+
+    assert took > 10.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"PROMETHEUS_ENDPOINT": ""}, "PROMETHEUS_ENDPOINT: expected a URL"),
+        ({"AUTOSCALER_POTR": "1"}, "AUTOSCALER_POTR: expected one of"),
+        ({"AUTOSCALER_KUBE_API": ""}, "outside of one set AUTOSCALER_KUBE_API"),
+        ({"KSERVE_ENDPOINT": "nowhere"}, "KSERVE_ENDPOINT: expected a URL"),
+        ({"AUTOSCALER_EXPERIENCE_STORE": "/proc/x.db"}, "/proc/x.db: expected a file"),
+    ],
+)
+def test_a_mistake_in_the_environment_stops_the_start(
+    cluster: dict[str, str], change: dict[str, str], message: str
+) -> None:
+    """One line that says what to do, exit status 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "autoscaler"],
+        env=os.environ | cluster | change,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_watch_that_ends_by_itself_ends_the_operator(tmp_path: Path) -> None:
+    """The kubelet starts it anew, rather than leave it blind."""
+    program = (
+        "import asyncio, sys, threading\n"
+        "from autoscaler import run, __main__ as program\n"
+        "async def gone(*args, **kwargs): pass\n"
+        "run.watch = gone\n"
+        "from autoscaler.kube import ClusterAccess\n"
+        "from autoscaler.settings import OperatorSettings\n"
+        "from nimbusguard.settings import Settings\n"
+        "own = OperatorSettings(listen='127.0.0.1', port=0)\n"
+        "shared = Settings(prometheus_endpoint='http://127.0.0.1:9')\n"
+        "access = ClusterAccess(server='http://127.0.0.1:9')\n"
+        "sys.exit(asyncio.run(program.main(shared, own, access)))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+
+    assert done.returncode == 1

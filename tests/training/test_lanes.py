@@ -1,0 +1,121 @@
+"""The simulator as the learner sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from nimbusguard.contract.actions import ACTION_DIM, ScaleAction
+from nimbusguard.contract.features import INDEX, STATE_DIM
+from training.branching import leaders
+from training.lanes import ClusterEnvironment, LaneSettings, bounds_of, mask_of, see
+from training.objective import DEFAULT_OBJECTIVE
+from training.simulator.workload import Workload
+
+STEADY = Workload(name="steady", group="made", step_s=60.0, load=np.full(120, 0.5))
+HOLD = int(ScaleAction.NO_ACTION)
+
+
+def environment(lanes: int = 10, *, group: int = 1, guarded: float = 0.5) -> ClusterEnvironment:
+    return ClusterEnvironment(
+        [STEADY],
+        DEFAULT_OBJECTIVE,
+        lanes=lanes,
+        measuring=lanes // 2,
+        decisions=40,
+        settings=dataclasses.replace(LaneSettings(), guarded_ratio=guarded),
+        group=group,
+    )
+
+
+def test_a_row_that_the_service_would_refuse_may_only_hold() -> None:
+    """Without CPU nothing can be decided; the other row may do what its bounds allow."""
+    raw = np.full((2, STATE_DIM), 0.5)
+    raw[0, INDEX["cpu_utilization"]] = np.nan
+
+    state, refused = see(raw)
+    mask = mask_of(np.array([5, 5]), bounds_of(DEFAULT_OBJECTIVE, 2), refused)
+
+    assert refused.tolist() == [True, False]
+    assert np.flatnonzero(mask[0]).tolist() == [HOLD]
+    assert mask[1].all()
+    assert np.isfinite(state).all()
+
+
+def test_equal_seeds_give_equal_lanes_whatever_came_before() -> None:
+    """A reset depends on its seed alone: that is what makes a resumed run exact."""
+    one, other = environment(), environment()
+    other.reset((9, 9))
+    other.step(np.full(10, HOLD))
+
+    first, second = one.reset((1, 2)), other.reset((1, 2))
+
+    assert np.array_equal(first.state, second.state)
+    left, right = one.step(np.full(10, HOLD)), other.step(np.full(10, HOLD))
+    assert np.array_equal(left.after.state, right.after.state)
+    assert np.array_equal(left.cost, right.cost)
+
+
+def test_cost_is_pods_beyond_those_that_the_arriving_requests_keep_busy() -> None:
+    """Holding, a lane pays for its pods; the work that came is subtracted, whoever did it."""
+    lanes = environment()
+    lanes.reset((0, 0))
+    pods = lanes._clusters.current_replicas
+    service_s = lanes._clusters.parameters["service_time_s"]
+
+    step = lanes.step(np.full(10, HOLD))
+
+    busy = step.requests * service_s / DEFAULT_OBJECTIVE.interval_s
+    assert step.cost == pytest.approx(pods - busy, rel=1e-4)
+    assert step.violation == pytest.approx(
+        step.violating * service_s / DEFAULT_OBJECTIVE.interval_s, rel=1e-4
+    )
+
+
+def test_only_guarded_lanes_are_held_by_the_guard() -> None:
+    """Right after a start the guard lets nothing be removed; raw lanes come down."""
+    lanes = environment(10, guarded=0.5)
+    lanes.reset((0, 0))
+    before = lanes._clusters.current_replicas
+
+    lanes.step(np.full(10, int(ScaleAction.SCALE_DOWN_1)))
+
+    came_down = lanes._clusters.current_replicas < before
+    assert np.array_equal(came_down, ~lanes._guarded)
+    assert 0 < lanes._guarded.sum() < 10
+
+
+def test_lanes_of_a_group_are_one_until_they_act_differently_and_again_when_they_follow() -> None:
+    """Five actions, five fates; after following one of them all five go on alike."""
+    lanes = environment(20, group=ACTION_DIM)
+    observed = lanes.reset((3, 4))
+    groups = observed.state.reshape(4, ACTION_DIM, STATE_DIM)
+    assert (groups == groups[:, :1]).all()
+    spread = np.tile(np.arange(ACTION_DIM), 4)
+    for _ in range(4):
+        observed = lanes.step(spread).after
+        spread = np.full(20, HOLD)
+    groups = observed.state.reshape(4, ACTION_DIM, STATE_DIM)
+    assert not (groups == groups[:, :1]).all()
+
+    lanes.follow(leaders(np.full(4, int(ScaleAction.SCALE_UP_2))))
+
+    for _ in range(20):
+        step = lanes.step(np.full(20, HOLD))
+        groups = step.after.state.reshape(4, ACTION_DIM, STATE_DIM)
+        costs = step.cost.reshape(4, ACTION_DIM)
+        assert (groups == groups[:, :1]).all()
+        assert (costs == costs[:, :1]).all()
+
+
+def test_measuring_lanes_are_the_cluster_that_the_objective_names() -> None:
+    """The first half is nominal, at the objective's scale; the other half is drawn."""
+    lanes = environment(10)
+    lanes.reset((0, 0))
+
+    service_s = lanes._clusters.parameters["service_time_s"]
+
+    assert (service_s[:5] == DEFAULT_OBJECTIVE.service_time_s).all()
+    assert len(set(service_s[5:].tolist())) == 5
