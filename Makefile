@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help setup format check test test-services test-all serve clean lock
+.PHONY: demo help setup format check test test-services test-all serve clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -128,3 +128,6 @@ evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluati
 	$(BIN)/nimbusguard gate --run $(RUN) || test -f $(RUN)/gate.json
 	$(BIN)/nimbusguard evaluate --policy version:$(RUN)/candidate --policy guarded+version:$(RUN)/candidate \
 	  --out runs/evaluation $(ARGS)
+
+demo: $(VENV)/.dev ## The closed loop live on a real trace, beside the HPA; twice ten minutes; ARGS='--seconds 120'
+	$(BIN)/python -m tests.demo $(ARGS)
