@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: demo help setup format check test test-services test-all serve clean lock
+.PHONY: help setup format check test test-services test-images test-all serve clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -35,12 +35,15 @@ check: $(VENV)/.dev ## Format, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev ## Fast tests, offline
-	$(BIN)/python -m pytest -n 2 -m "not service and not slow and not cluster and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not service and not slow and not images and not cluster and not gpu"
 
-test-services: $(VENV)/.dev ## Real servers, images and training; what `make test` leaves out
-	$(BIN)/python -m pytest -m "(service or slow) and not cluster and not gpu"
+test-services: $(VENV)/.dev ## Real servers, Prometheus, S3, Ray, training
+	$(BIN)/python -m pytest -m "(service or slow) and not images and not cluster and not gpu"
 
-test-all: test test-services ## All tests that one machine can run
+test-images: $(VENV)/.dev ## Container images and what runs in them; Debian, as root, many minutes
+	$(BIN)/python -m pytest -m images
+
+test-all: test test-services test-images ## All tests that one machine can run
 
 serve: $(VENV)/.serve ## Start transformer and predictor with the packaged model
 	$(BIN)/nimbusguard serve $(ARGS)
@@ -129,5 +132,6 @@ evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluati
 	$(BIN)/nimbusguard evaluate --policy version:$(RUN)/candidate --policy guarded+version:$(RUN)/candidate \
 	  --out runs/evaluation $(ARGS)
 
+.PHONY: demo
 demo: $(VENV)/.dev ## The closed loop live on a real trace, beside the HPA; twice ten minutes; ARGS='--seconds 120'
 	$(BIN)/python -m tests.demo $(ARGS)

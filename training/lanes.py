@@ -58,11 +58,10 @@ class LaneSettings:
     """The rails of the guarded lanes."""
     simulator: SimulatorSettings = LEARNING_RANGES
     """What each exploring cluster is drawn from."""
-    change_cost: float = 5.0
+    change_cost: float = 1.5
     """Price of each replica added or removed, in pods for one decision interval: to remove a pod
-    and add it again costs as much as to keep it for two and a half minutes. A policy without memory
-    needs it: whether to keep a pod is asked anew every 15 s, and a pod that the next decision
-    removes anyway is of no use, so that keeping never looks worth while."""
+    and add it again costs as much as to keep it for 45 s. 5.0 was tried: it cost 2 % more at equal
+    violations and turned round no less."""
 
 
 def see(raw: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -155,13 +155,16 @@ def policy_named(text: str, objective: Objective, rails: GuardSettings) -> Polic
     kind, _, value = text.removeprefix("guarded+").partition(":")
     wrapped = text.startswith("guarded+")
     guard = rails if wrapped else None
+    where = "guarded" if wrapped else "raw"
     if kind == "version":
         q_function = version_q_function(Path(value))
         decide = network_decisions(q_function, objective)
-        return ActionPolicy(text, decide, objective, rails=guard, q_function=q_function)
+        # The last folder is the version's number; the path to it says nothing to a reader.
+        name = f"version {Path(value).name}, {where}"
+        return ActionPolicy(name, decide, objective, rails=guard, q_function=q_function)
     if kind == "endpoint":
         decide = endpoint_decisions(value, objective, httpx.Client())
-        return ActionPolicy(text, decide, objective, rails=guard)
+        return ActionPolicy(f"endpoint, {where}", decide, objective, rails=guard)
     if kind in FAMILIES and not wrapped:
         return _member(text, kind, value, objective)
     message = (

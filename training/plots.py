@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _COLOURS: Final = ("#0b6e4f", "#d1495b", "#30638e", "#edae49", "#6a4c93", "#7f7f7f", "#00798c")
 _NAME_LENGTH: Final = 36
+_SMOOTHED: Final = 8
+"""Intervals that a point of the load is the mean of."""
 _STYLE: Final[Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -31,7 +33,7 @@ _STYLE: Final[Any] = {
 
 
 def frontiers(families: Mapping[str, Sequence[FrontierPoint]], budget_ratio: float) -> str:
-    """Pod-hours against violations: every member of each family, its frontier as a line."""
+    """Pod-hours against violations: each family's members and frontier; one alone is a star."""
     figure, axes = _figure(7.5, 4.2)
     for colour, (name, points) in zip(_colours(len(families)), families.items(), strict=True):
         shown = [point for point in points if point.violation_ratio > 0]
@@ -40,17 +42,21 @@ def frontiers(families: Mapping[str, Sequence[FrontierPoint]], budget_ratio: flo
             [100 * point.violation_ratio for point in best],
             [point.cost for point in best],
             color=colour,
-            label=name,
+            label=name if len(points) > 1 else None,
         )
         axes.scatter(
             [100 * point.violation_ratio for point in shown],
             [point.cost for point in shown],
             color=colour,
-            s=10,
+            s=60 if len(points) == 1 else 10,
+            marker="*" if len(points) == 1 else "o",
+            label=name if len(points) == 1 else None,
         )
     axes.axvline(100 * budget_ratio, color="black", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_xlim(0.01, 10)
+    lowest = min(point.cost for points in families.values() for point in points)
+    axes.set_ylim(0.95 * lowest, 2.2 * lowest)
     axes.set_xlabel("requests that violate, mean over windows [%]")
     axes.set_ylabel("pod-hours, all windows")
     axes.legend(frameon=False)
@@ -71,16 +77,30 @@ def course(
         busy_pods: Pods that the arriving requests keep busy (T,).
         replicas: Replicas of each policy (T,).
     """
-    figure, axes = _figure(9.0, 2.8)
+    figure, axes = _figure(9.0, 3.2)
     hours = np.arange(len(busy_pods)) * interval_s / 3600.0
-    axes.fill_between(hours, busy_pods, color="#cccccc", linewidth=0, label="busy pods")
+    # Means of two minutes, and of the replicas the changes alone: the eye sees no more.
+    whole = len(busy_pods) // _SMOOTHED * _SMOOTHED
+    load = busy_pods[:whole].reshape(-1, _SMOOTHED).mean(axis=1)
+    axes.fill_between(
+        hours[:whole:_SMOOTHED], load, color="#cccccc", linewidth=0, label="busy pods"
+    )
     for colour, (name, count) in zip(_colours(len(replicas)), replicas.items(), strict=True):
-        axes.step(hours, count, where="post", color=colour, linewidth=0.9, label=name)
+        kept = np.flatnonzero(np.diff(count, prepend=-1))
+        kept = np.append(kept, len(count) - 1)
+        axes.step(
+            hours[kept],
+            count[kept],
+            where="post",
+            color=colour,
+            linewidth=0.9,
+            label=name[-_NAME_LENGTH:],
+        )
     axes.set_title(title, loc="left")
     axes.set_xlabel("hours")
     axes.set_ylabel("pods")
     axes.set_xlim(0, hours[-1] if len(hours) else 1)
-    axes.legend(frameon=False, ncols=4, loc="upper left")
+    axes.legend(frameon=False, ncols=2, fontsize=7, loc="upper left")
     return _svg(figure)
 
 
@@ -96,7 +116,7 @@ def action_mix(counts: Mapping[str, NDArray[np.int64]]) -> str:
         left = left + 100 * shares[:, index]
     axes.set_xlabel("decisions [%]")
     axes.set_xlim(0, 100)
-    axes.legend(frameon=False, ncols=5, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(ncols=3, fontsize=7, framealpha=0.8, loc="lower right")
     return _svg(figure)
 
 

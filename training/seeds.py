@@ -23,6 +23,7 @@ from training.dqn import EpochRecord
 from training.evaluate import Court
 from training.lanes import ClusterEnvironment, LaneSettings
 from training.objective import Objective
+from training.provenance import git_commit
 from training.settings import TrainingSettings
 from training.splits import calibration_windows, learning_windows
 from training.train import SeedRun, train_seed
@@ -167,6 +168,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "lanes": asdict(plan.lanes),
         "objective": plan.objective.to_dict(),
         "warm_start": asdict(StaffingRule()),
+        "git_commit": git_commit(Path(__file__).parent),
     }
 
 

@@ -30,7 +30,7 @@ class StaffingRule:
     The defaults were found by the cross-entropy method on training days (docs/training.md).
     """
 
-    safety: float = 1.0
+    safety: float = 0.6
     """Spare pods below which pods are added, in units of the square root of the busy pods."""
     band: float = 1.0
     """Pods above that before any is removed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     (args.out / "evaluation.json").write_bytes(
         orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
     )
-    plots = _plots(court, policies, {**families, "oracle": oracle})
+    ours = {each.policy: [each] for each in judged}
+    plots = _plots(court, policies, {**families, "oracle": oracle, **ours})
     (args.out / "report.html").write_text(page(document, plots))
     _print(document)
     return 0
@@ -142,6 +144,6 @@ def _print(document: dict[str, Any]) -> None:
         table.add_column(column, no_wrap=True, justify="left" if column == "policy" else "right")
     for row in policy_rows(document):
         table.add_row(*row)
-    console = Console()
     # Piped into a file there is no width to keep to.
-    console.print(table, width=None if console.is_terminal else _WIDTH)
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    console.print(table)

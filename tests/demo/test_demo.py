@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +91,16 @@ def test_the_view_shows_the_moment() -> None:
     assert bars([]) == ""
 
 
+@pytest.mark.service
 def test_without_the_traces_it_says_where_to_put_them(tmp_path: Path) -> None:
     """One line, exit status 1."""
-    from subprocess import run
-    from sys import executable
-
     environ = os.environ | {"NIMBUSGUARD_TRACES": str(tmp_path)}
-    done = run(
-        [executable, "-m", "tests.demo"], env=environ, capture_output=True, text=True, check=False
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.demo"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.returncode == 1

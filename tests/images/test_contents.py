@@ -9,7 +9,7 @@ import pytest
 from tests.images.container import PODMAN, RESTRICTED, WRITABLE_TMP
 from tests.images.toolchain import ROOT, VERSION, Built, inspect, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
 
 UNLOCKED = {"nimbusguard", "setuptools"}
 """Ourselves, and what `pip freeze` leaves out of every lock file."""

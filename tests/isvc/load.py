@@ -18,7 +18,7 @@ class Load:
         address: Where to connect.
         host: The name that the caller used.
         path: Of the request.
-        body: Of the request.
+        bodies: Of the requests, one after another, over and over.
         rate: Requests per second, over all connections.
         connections: Callers.
     """
@@ -26,7 +26,7 @@ class Load:
     address: tuple[str, int]
     host: str
     path: str
-    body: bytes
+    bodies: tuple[bytes, ...]
     rate: float
     connections: int = 50
     sent: int = 0
@@ -68,10 +68,11 @@ class Load:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer; gives back whether the connection stays."""
+        body = self.bodies[self.sent % len(self.bodies)]
         writer.write(
             f"POST {self.path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(self.body)}\r\n\r\n".encode()
-            + self.body
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -79,11 +80,11 @@ class Load:
             name.lower(): value.strip()
             for name, _, value in (line.partition(":") for line in head[1:] if line)
         }
-        body = await reader.readexactly(int(headers["content-length"]))
+        answer = await reader.readexactly(int(headers["content-length"]))
         status = head[0].split()[1]
         if status == "200":
-            for decision in orjson.loads(body)["predictions"]:
+            for decision in orjson.loads(answer)["predictions"]:
                 self.versions[decision["model_version"]] += 1
         else:
-            self.failures[f"{status}: {body[:200].decode(errors='replace')}"] += 1
+            self.failures[f"{status}: {answer[:200].decode(errors='replace')}"] += 1
         return headers.get("connection", "").lower() != "close"

@@ -15,7 +15,7 @@ from tests.isvc.conftest import Running, Start, starting
 from tests.isvc.layout import IMAGES, OPERATORS_NAME
 from tests.manifests.rendering import render_overlay
 
-pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
 
 ROW = [0.82, 0.5, 120000, 210, 4, 0.4, 0.002, 12, 0.1, 0.4, 0.6]
 V1 = f"http://{OPERATORS_NAME}/v1/models/nimbusguard-dqn:predict"

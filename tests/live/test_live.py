@@ -90,8 +90,8 @@ def test_an_answer_means_the_same_as_its_numbers(phases: Phases, services: Servi
         (by_numbers,) = services.predict([row.values.tolist()])
 
         assert row.workload == (NAMESPACE, WORKLOAD)
-        # float32, in batches of one row and of two
-        assert by_numbers["q_values"] == pytest.approx(phase.by_answer["q_values"], abs=1e-5)
+        # In float32 a batch of one row and one of two differ by up to 1.3e-5.
+        assert by_numbers["q_values"] == pytest.approx(phase.by_answer["q_values"], abs=1e-4)
         assert by_numbers["action"] == phase.by_answer["action"]
 
 

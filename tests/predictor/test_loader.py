@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from model_store.metadata import METADATA_FILE, ONNX_FILE, TORCHSCRIPT_FILE, Draft, Network
-from model_store.packaged import packaged_store
+from model_store.packaged import packaged_path, packaged_store
 from model_store.probe import probe_states
 from model_store.store import Candidate, open_store
 from nimbusguard.contract.errors import ArtifactCorrupted, IncompatibleModel, NonFiniteOutput
 from nimbusguard.contract.fingerprint import FINGERPRINT, action_table, feature_table
 from predictor.loader import LoadedModel, load_version
-from training.export import torchscript_bytes
+from training.export import scripted_bytes
 from training.network import NetworkConfig, QNetwork
 
 MODEL = "nimbusguard-dqn"
@@ -45,7 +45,7 @@ def published(
         training={"algorithm": "none", "seed": 0},
         evaluation={"gate": {"passed": True}},
     )
-    files = {TORCHSCRIPT_FILE: torchscript_bytes(module), ONNX_FILE: b"not loaded here"}
+    files = {TORCHSCRIPT_FILE: scripted_bytes(module), ONNX_FILE: b"not loaded here"}
     store = open_store(root)
     metadata = store.publish(Candidate(draft=draft, files=files), lambda _: None, now=NOW)
     return store.fetch(MODEL, metadata.version, root)
@@ -285,7 +285,7 @@ def test_the_packaged_default_loads_and_imitates_the_rule() -> None:
     """A busy workload is scaled up, an idle one down, a steady one left alone."""
     store = packaged_store()
     name = store.models()[0]
-    model = load_version(store.fetch(name, "production", Path("unused")))
+    model = load_version(store.fetch(name, "1", Path("unused")))
     states = np.full((3, 11), 0.5, dtype=np.float32)
     states[:, 0] = (0.98, 0.10, 0.70)
     states[:, 4] = (10 - 1) / 49
@@ -302,3 +302,15 @@ def _replace(directory: Path, document: dict[str, dict[str, object]], content: b
     }
     (directory / TORCHSCRIPT_FILE).write_bytes(content)
     (directory / METADATA_FILE).write_bytes(orjson.dumps(document))
+
+
+@pytest.mark.parametrize("version", packaged_store().versions("nimbusguard-dqn"))
+def test_an_answer_does_not_depend_on_the_batch(version: str) -> None:
+    """Every state of a batch gets the same bits as alone, for the batches that a server forms."""
+    network = load_version(packaged_path() / "nimbusguard-dqn" / version)
+    state = probe_states(1000)
+    together = network.infer(state)
+
+    for rows in (1, 2, 3, 4, 5, 7, 8, 16, 33, 64, 100):
+        parts = [network.infer(state[at : at + rows]) for at in range(0, 200, rows)]
+        assert np.array_equal(np.concatenate(parts)[:200], together[:200]), f"batches of {rows}"

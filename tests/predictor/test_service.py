@@ -157,9 +157,9 @@ async def test_a_full_queue_refuses_at_once() -> None:
     for outcome in waiting:
         service.submit(outcome)
 
-    with pytest.raises(Overloaded, match="2 requests wait, at most 2 may"):
+    with pytest.raises(Overloaded, match="2 requests with 2 rows wait, at most 2"):
         service.check_room()
-    with pytest.raises(Overloaded, match="retry later or add replicas"):
+    with pytest.raises(Overloaded, match="retry, or add replicas"):
         service.submit(Outcome(*service.parse_v1({"instances": [STATE]})))
     assert service.is_full
 

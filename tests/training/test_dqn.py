@@ -110,6 +110,13 @@ def test_a_network_told_the_multiplier_knows_the_policy_of_each_price() -> None:
     assert q_values.argmax(axis=1).tolist() == [0, 1]
 
 
+def test_samples_are_drawn_only_when_a_whole_n_step_is_held() -> None:
+    """With more lanes than the batch has samples, updates still wait for n steps of each lane."""
+    _, records = train(Corridor(64, 6), 6, lanes=64, n_step=8, steps_per_epoch=8, epochs=1)
+
+    assert records[0].decisions == 64 * 8
+
+
 def test_equal_seeds_give_equal_runs_and_other_seeds_do_not() -> None:
     """Every record of a run follows from its seed."""
     first = train(Corridor(16, 6), 6, epochs=4)[1]

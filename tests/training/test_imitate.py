@@ -222,6 +222,7 @@ def test_the_command_says_why_it_fails(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_documented_command_reaches_its_target() -> None:
     """The full fit agrees with the rule on 99 % of unseen states, as the packaged one does."""
     config = ImitationConfig()

@@ -69,5 +69,6 @@ def test_an_evaluation_of_the_exported_files_writes_json_and_report(
 
     document = orjson.loads((tmp_path / "evaluation.json").read_bytes())
     assert status == 0
-    assert [row["policy"] for row in document["policies"]][:2] == [version, f"guarded+{version}"]
+    names = [row["policy"] for row in document["policies"]]
+    assert names[:2] == ["version candidate, raw", "version candidate, guarded"]
     assert "<svg" in (tmp_path / "report.html").read_text()

@@ -167,7 +167,7 @@ async def test_a_full_queue_refuses_at_once(client: DirectClient) -> None:
         await asyncio.sleep(0)
 
     assert 3 <= len(outcomes) < 10
-    with pytest.raises(Overloaded, match="3 requests wait, at most 3 may"):
+    with pytest.raises(Overloaded, match="3 requests with 3 rows wait, at most 3"):
         service.submit(Outcome(*service.parse_v1(BODY)))
     client.gate.set()
     await asyncio.gather(*(outcome.ended for outcome in outcomes))
