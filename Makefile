@@ -131,3 +131,7 @@ evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluati
 	$(BIN)/nimbusguard gate --run $(RUN) || test -f $(RUN)/gate.json
 	$(BIN)/nimbusguard evaluate --policy version:$(RUN)/candidate --policy guarded+version:$(RUN)/candidate \
 	  --out runs/evaluation $(ARGS)
+
+.PHONY: demo
+demo: $(VENV)/.dev ## The closed loop live on a real trace, beside the HPA; twice ten minutes; ARGS='--seconds 120'
+	$(BIN)/python -m tests.demo $(ARGS)

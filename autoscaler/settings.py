@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX
+from nimbusguard.settings import Key, read_keys
 
 PREFIX: Final = "AUTOSCALER_"
 
@@ -55,15 +56,6 @@ class OperatorSettings:
     """`ABSENT_AS_ZERO`, as on the transformer: features whose absence means 0."""
 
 
-class _Key(NamedTuple):
-    name: str
-    read: Callable[[str], Any]
-
-    @property
-    def field(self) -> str:
-        return self.name.removeprefix(PREFIX).lower()
-
-
 def operator_settings(environ: Mapping[str, str]) -> OperatorSettings:
     """Read and check the settings; an empty value counts as unset.
 
@@ -75,17 +67,7 @@ def operator_settings(environ: Mapping[str, str]) -> OperatorSettings:
         if name.startswith(PREFIX) and name not in known:
             message = f"{name}: expected one of {', '.join(sorted(known))}"
             raise InvalidRequest(message)
-    values: dict[str, Any] = {}
-    for key in _KEYS:
-        text = environ.get(key.name, "").strip()
-        if not text:
-            continue
-        try:
-            values[key.field] = key.read(text)
-        except ValueError as exc:
-            message = f"{key.name}: expected {exc}, got {text!r}"
-            raise InvalidRequest(message) from exc
-    return OperatorSettings(**values)
+    return OperatorSettings(**read_keys(environ, _KEYS))
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -133,20 +115,24 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _own(name: str, read: Callable[[str], Any]) -> Key:
+    return Key(name, read, prefix=PREFIX)
+
+
 _KEYS: Final = (
-    _Key("AUTOSCALER_NAMESPACES", _names),
-    _Key("AUTOSCALER_KUBE_API", str),
-    _Key("AUTOSCALER_LEASE", _namespaced),
-    _Key("AUTOSCALER_IDENTITY", str),
-    _Key("AUTOSCALER_LISTEN", str),
-    _Key("AUTOSCALER_PORT", _port),
-    _Key("AUTOSCALER_MODEL_STORE", str),
-    _Key("AUTOSCALER_MODEL_NAME", str),
-    _Key("AUTOSCALER_MODEL_VERSION", str),
-    _Key("AUTOSCALER_EXPERIENCE_STORE", Path),
-    _Key("AUTOSCALER_EXPERIENCE_DAYS", _days),
-    _Key("AUTOSCALER_EXPORT_TO", str),
-    _Key("AUTOSCALER_CANARY_ENDPOINT", str),
-    _Key("AUTOSCALER_SHADOW_CANARY", _truth),
-    _Key("ABSENT_AS_ZERO", _features),
+    _own("AUTOSCALER_NAMESPACES", _names),
+    _own("AUTOSCALER_KUBE_API", str),
+    _own("AUTOSCALER_LEASE", _namespaced),
+    _own("AUTOSCALER_IDENTITY", str),
+    _own("AUTOSCALER_LISTEN", str),
+    _own("AUTOSCALER_PORT", _port),
+    _own("AUTOSCALER_MODEL_STORE", str),
+    _own("AUTOSCALER_MODEL_NAME", str),
+    _own("AUTOSCALER_MODEL_VERSION", str),
+    _own("AUTOSCALER_EXPERIENCE_STORE", Path),
+    _own("AUTOSCALER_EXPERIENCE_DAYS", _days),
+    _own("AUTOSCALER_EXPORT_TO", str),
+    _own("AUTOSCALER_CANARY_ENDPOINT", str),
+    _own("AUTOSCALER_SHADOW_CANARY", _truth),
+    Key("ABSENT_AS_ZERO", _features),
 )

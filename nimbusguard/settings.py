@@ -8,7 +8,7 @@ keeps the two equal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -55,14 +55,16 @@ class Key(NamedTuple):
     name: str
     read: Callable[[str], Any]
     """Text to value; raises ValueError with the rule that was broken."""
-    readers: tuple[str, ...]
+    readers: tuple[str, ...] = ()
     """The packages whose code reads it; empty while no code does."""
-    meaning: str
+    meaning: str = ""
+    prefix: str = ""
+    """What its name begins with and the attribute's does not."""
 
     @property
     def field(self) -> str:
-        """The attribute of `Settings`."""
-        return self.name.lower()
+        """The attribute of the settings."""
+        return self.name.removeprefix(self.prefix).lower()
 
 
 def from_environ(environ: Mapping[str, str]) -> Settings:
@@ -71,8 +73,17 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
     Raises:
         InvalidRequest: A value breaks its rule; the message names key, rule and value.
     """
+    return Settings(**read_keys(environ, KEYS))
+
+
+def read_keys(environ: Mapping[str, str], keys: Sequence[Key]) -> dict[str, Any]:
+    """What an environment says of some keys, by attribute; one that is unset is left out.
+
+    Raises:
+        InvalidRequest: A value breaks its rule; the message names key, rule and value.
+    """
     values: dict[str, Any] = {}
-    for key in KEYS:
+    for key in keys:
         text = environ.get(key.name, "").strip()
         if not text:
             continue
@@ -81,7 +92,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         except ValueError as exc:
             message = f"{key.name}: expected {exc}, got {text!r}"
             raise InvalidRequest(message) from exc
-    return Settings(**values)
+    return values
 
 
 _RESERVED: Final = "Reserved: accepted and checked, used by no code yet"

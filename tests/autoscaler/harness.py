@@ -13,6 +13,7 @@ from nimbusguard.client.fallback import Recommendation, Source
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.fingerprint import FINGERPRINT
+from tests.client.harness import BUSY as CLIENT_BUSY
 
 
 def experience(number: int = 1, **change: Any) -> Experience:
@@ -76,19 +77,8 @@ EXPERIENCES = st.builds(
 OUTCOMES = st.builds(outcome, next_raw=vectors(11), next_state=st.none() | vectors(11, 32))
 
 
-BUSY = {
-    "cpu_utilization": 0.7,
-    "memory_utilization": 0.5,
-    "network_io_rate": 1e5,
-    "request_rate": 200.0,
-    "pod_count": 4.0,
-    "response_time_p95": 0.2,
-    "error_rate": 0.0,
-    "queue_depth": 3.0,
-    "cpu_throttling": 0.0,
-    "memory_pressure": 0.5,
-    "node_utilization": 0.5,
-}
+BUSY = CLIENT_BUSY | {"cpu_utilization": 0.7}
+"""A workload that is neither idle nor short of replicas."""
 
 
 def metrics(**change: float) -> tuple[float, ...]:

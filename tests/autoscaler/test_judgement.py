@@ -9,6 +9,7 @@ import pytest
 
 from autoscaler.evidence import NOTHING
 from autoscaler.judgement import (
+    VIOLATION_COST_S,
     Look,
     decision_id,
     experience_of,
@@ -21,6 +22,7 @@ from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from nimbusguard.contract.normalization import normalize
 from tests.autoscaler.harness import metrics, policy, recommendation
+from training.simulator import env
 
 UP = ScaleAction.SCALE_UP_1
 
@@ -72,6 +74,11 @@ def test_an_interval_costs_pod_time_and_violations() -> None:
     assert outcome.pod_seconds == 75.0
     assert outcome.violating_requests == pytest.approx(0.02 * 200 * 15)
     assert outcome.reward == pytest.approx(-(75.0 + 20.0 * 60.0) / 60.0)
+
+
+def test_the_price_of_a_violation_is_that_of_training() -> None:
+    """One objective for simulation and operation."""
+    assert VIOLATION_COST_S == env._VIOLATION_COST
 
 
 @pytest.mark.parametrize(

@@ -20,26 +20,15 @@ from autoscaler.experience import ExperienceStore, Range
 from autoscaler.kube import ClusterAccess
 from autoscaler.run import Operator
 from autoscaler.settings import OperatorSettings
-from model_store.metadata import ONNX_FILE
-from model_store.packaged import packaged_store
-from nimbusguard.client.local_model import LocalModel, ModelIdentity
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.settings import Settings
 from tests.autoscaler.harness import BUSY
-from tests.standin.kserve import StandInKserve
+from tests.standin.kserve import StandInKserve, packaged_model
 from tests.standin.kube_api import Fault, StandIn
 from tests.standin.prometheus import StandInPrometheus
 
 pytestmark = pytest.mark.service
 INTERVAL_S = 1.0
-
-
-def packaged_model() -> LocalModel:
-    verified = packaged_store().verify("nimbusguard-dqn", "1")
-    identity = ModelIdentity(
-        name="nimbusguard-dqn", version="1", fingerprint=verified.metadata.fingerprint
-    )
-    return LocalModel.from_onnx(verified.files[ONNX_FILE], identity)
 
 
 class World:

@@ -18,6 +18,18 @@ pytestmark = pytest.mark.service
 POLICIES = 20
 
 
+def environment_of(line: str) -> dict[str, str]:
+    """What leads an operator to the stand-ins that printed this line."""
+    kube, prometheus, kserve = line.split()
+    return {
+        "KSERVE_ENDPOINT": kserve,
+        "PROMETHEUS_ENDPOINT": prometheus,
+        "AUTOSCALER_KUBE_API": kube,
+        "AUTOSCALER_LISTEN": "127.0.0.1",
+        "AUTOSCALER_PORT": "0",
+    }
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
     """Stand-ins as a process of their own, and the environment that leads to them."""
@@ -30,14 +42,7 @@ def cluster() -> Iterator[dict[str, str]]:
         assert standin.stdin is not None
         assert standin.stdout is not None
         try:
-            kube, prometheus, kserve = standin.stdout.readline().split()
-            yield {
-                "KSERVE_ENDPOINT": kserve,
-                "PROMETHEUS_ENDPOINT": prometheus,
-                "AUTOSCALER_KUBE_API": kube,
-                "AUTOSCALER_LISTEN": "127.0.0.1",
-                "AUTOSCALER_PORT": "0",
-            }
+            yield environment_of(standin.stdout.readline())
         finally:
             standin.stdin.close()
             standin.wait(20)

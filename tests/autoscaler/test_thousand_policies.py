@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.autoscaler.test_process import page
+from tests.autoscaler.test_process import environment_of, page
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 POLICIES = 1_000
@@ -54,15 +54,8 @@ def test_a_thousand_policies_take_under_half_a_core(
     ) as standin:
         assert standin.stdin is not None
         assert standin.stdout is not None
-        kube, prometheus, kserve = standin.stdout.readline().split()
-        environment = {
-            "KSERVE_ENDPOINT": kserve,
-            "PROMETHEUS_ENDPOINT": prometheus,
-            "AUTOSCALER_KUBE_API": kube,
-            "AUTOSCALER_LISTEN": "127.0.0.1",
-            "AUTOSCALER_PORT": "0",
-            "AUTOSCALER_EXPERIENCE_STORE": str(tmp_path / "experience.db"),
-        }
+        environment = environment_of(standin.stdout.readline())
+        environment["AUTOSCALER_EXPERIENCE_STORE"] = str(tmp_path / "experience.db")
         with (
             (tmp_path / "log.jsonl").open("w") as log,
             subprocess.Popen(

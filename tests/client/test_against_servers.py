@@ -115,7 +115,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def packaged() -> LocalModel:
-    return load("1")
+    return load("production")
 
 
 def load(version: str) -> LocalModel:
@@ -137,7 +137,7 @@ def prometheus_answer(metrics: dict[str, float]) -> PrometheusAnswer:
     return PrometheusAnswer(answer=answer, replicas=ReplicaBounds(current_replicas=4))
 
 
-def test_the_kinds_of_instance_give_one_decision(servers: Servers) -> None:
+def test_the_kinds_of_instance_give_one_decision(servers: Servers, packaged: LocalModel) -> None:
     """Named, raw and as Prometheus answers: the same metrics, the same decision."""
     with Client(servers.settings) as client:
         named, raw, answered = client.decide(
@@ -151,7 +151,10 @@ def test_the_kinds_of_instance_give_one_decision(servers: Servers) -> None:
     for other in (raw, answered):
         assert other.q_values == pytest.approx(named.q_values, abs=1e-5)  # by place in the batch
         assert replace(other, q_values=named.q_values, q_margin=named.q_margin) == named
-    assert (named.model_name, named.model_version) == ("nimbusguard-dqn", "1")
+    assert (named.model_name, named.model_version) == (
+        packaged.identity.name,
+        packaged.identity.version,
+    )
 
 
 def test_a_workload_without_prometheus_is_unavailable(servers: Servers) -> None:

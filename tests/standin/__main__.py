@@ -12,21 +12,10 @@ import sys
 
 import numpy as np
 
-from model_store.metadata import ONNX_FILE
-from model_store.packaged import packaged_store
-from nimbusguard.client.local_model import LocalModel, ModelIdentity
 from tests.autoscaler.harness import BUSY
-from tests.standin.kserve import StandInKserve
+from tests.standin.kserve import StandInKserve, packaged_model
 from tests.standin.kube_api import StandIn
 from tests.standin.prometheus import StandInPrometheus
-
-
-def packaged_model() -> LocalModel:
-    verified = packaged_store().verify("nimbusguard-dqn", "1")
-    identity = ModelIdentity(
-        name="nimbusguard-dqn", version="1", fingerprint=verified.metadata.fingerprint
-    )
-    return LocalModel.from_onnx(verified.files[ONNX_FILE], identity)
 
 
 async def main(policies: int) -> None:

@@ -8,11 +8,24 @@ from typing import Any
 
 from aiohttp import web
 
-from nimbusguard.client.local_model import LocalModel
+from model_store.metadata import ONNX_FILE
+from model_store.packaged import packaged_store
+from nimbusguard.client.local_model import LocalModel, ModelIdentity
 from nimbusguard.client.observation import Observation
 from nimbusguard.contract.features import NAMES
 
 NAN = float("nan")
+
+
+def packaged_model() -> LocalModel:
+    """The version that is served unless somebody asks for another."""
+    verified = packaged_store().verify("nimbusguard-dqn", "production")
+    identity = ModelIdentity(
+        name=verified.metadata.name,
+        version=verified.metadata.version,
+        fingerprint=verified.metadata.fingerprint,
+    )
+    return LocalModel.from_onnx(verified.files[ONNX_FILE], identity)
 
 
 class StandInKserve:
