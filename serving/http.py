@@ -27,6 +27,11 @@ _MAX_PIPELINED: Final = 16
 """Requests of one connection that may wait for their turn before reading pauses."""
 _MAX_DISCARDED_BYTES: Final = 64 * 1024 * 1024
 """A refused body is read and thrown away, to keep the connection, up to this size."""
+LINGER_S: Final = 2.0
+"""After the last answer, what a client still sends is read for so long (seconds).
+
+Closing a socket with unread bytes resets the connection, and a reset takes the answer from a client
+that has not read it yet (RFC 9112, 9.6)."""
 
 
 class Shared(Protocol):
@@ -59,6 +64,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_writing_paused = False
         self._is_broken = False
         self._has_eof = False
+        self._is_lingering = False
+        self._lingered_bytes = 0
         self.last_active = time.perf_counter()
         # The request that is being read.
         self._url = b""
@@ -73,7 +80,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._transport is None or self._transport.is_closing()
+        return self._transport is None or self._is_lingering or self._transport.is_closing()
 
     @property
     def is_idle(self) -> bool:
@@ -84,6 +91,11 @@ class HttpConnection(asyncio.Protocol):
     def is_reading(self) -> bool:
         """Whether a request has begun to arrive and is not complete."""
         return self._in_message and self._active is None
+
+    @property
+    def is_lingering(self) -> bool:
+        """Whether the last answer is out and what still comes is thrown away."""
+        return self._is_lingering
 
     def close(self) -> None:
         """Close once what was written has been sent."""
@@ -120,6 +132,9 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; complete requests start from here."""
+        if self._is_lingering:
+            self._discard(len(data))
+            return
         self.last_active = time.perf_counter()
         head = self._headers if self._in_head else None
         rest: bytes | None = data
@@ -312,10 +327,25 @@ class HttpConnection(asyncio.Protocol):
         )
         transport.write(head if request.method == b"HEAD" else head + body)
         self.last_active = time.perf_counter()
-        if closes:
+        if closes and (self._is_broken or self._in_message) and not self._has_eof:
+            self._linger(transport)
+        elif closes:
             transport.close()
         elif self._pending:
             self._start_next()
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """The last answer is out and the client is still sending: let it finish, then close."""
+        self._is_lingering = True
+        self._pending.clear()
+        if self._is_reading_paused:
+            transport.resume_reading()
+        transport.write_eof()
+
+    def _discard(self, size: int) -> None:
+        self._lingered_bytes += size
+        if self._lingered_bytes > _MAX_DISCARDED_BYTES and self._transport is not None:
+            self._transport.abort()
 
     def _start_next(self) -> None:
         """Begin with what waits, one after the other as long as answers come at once.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
-from serving.http import HttpConnection
+from serving.http import LINGER_S, HttpConnection
 from serving.http_message import HttpRequest
 from serving.settings import ServerSettings
 from serving.tracing import RequestIds
@@ -124,5 +124,6 @@ class HttpServer:
                 quiet_s = now - connection.last_active
                 too_idle = connection.is_idle and quiet_s > self._settings.keep_alive_s
                 too_slow = connection.is_reading and quiet_s > self._settings.receive_timeout_s
-                if too_idle or too_slow:
+                too_long = connection.is_lingering and quiet_s > LINGER_S
+                if too_idle or too_slow or too_long:
                     connection.close()

@@ -67,6 +67,11 @@ class KubernetesCluster:
                 message = f"no cluster: {absent} No service account either: {error}"
                 raise InvalidRequest(message) from error
         self._api = client.CustomObjectsApi()
+        # Left to itself, the client of version 37 sends a list as a merge patch, which replaces the
+        # whole object by it or is refused. A default header means the same in all its versions.
+        patching = client.ApiClient()
+        patching.set_default_header("Content-Type", "application/json-patch+json")
+        self._patching = client.CustomObjectsApi(patching)
         self._failed = client.ApiException
         self._namespace = namespace
 
@@ -77,15 +82,8 @@ class KubernetesCluster:
 
     def apply(self, patch: Patch) -> None:
         """See `Cluster.apply`."""
-        # Left to itself, the client of version 37 sends a list as a merge patch, which replaces the
-        # whole object by it or is refused.
-        self._call(
-            patch.resource,
-            patch.name,
-            self._api.patch_namespaced_custom_object,
-            body=list(patch.operations),
-            _content_type="application/json-patch+json",
-        )
+        method = self._patching.patch_namespaced_custom_object
+        self._call(patch.resource, patch.name, method, body=list(patch.operations))
 
     def _call(self, resource: str, name: str, method: Callable[..., Any], **others: Any) -> Any:
         from urllib3.exceptions import HTTPError

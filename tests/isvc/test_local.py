@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from model_store.packaged import packaged_store
 from tests.images.container import PODMAN, RESTRICTED, WRITABLE_TMP
 from tests.images.toolchain import run
 from tests.isvc.conftest import Running, Start, starting
@@ -17,6 +18,7 @@ from tests.manifests.rendering import render_overlay
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
 
+MODEL = "nimbusguard-dqn"
 ROW = [0.82, 0.5, 120000, 210, 4, 0.4, 0.002, 12, 0.1, 0.4, 0.6]
 V1 = f"http://{OPERATORS_NAME}/v1/models/nimbusguard-dqn:predict"
 V2 = f"http://{OPERATORS_NAME}/v2/models/nimbusguard-dqn/infer"
@@ -74,7 +76,7 @@ def test_an_operator_gets_a_decision_by_the_name_that_it_knows(local: Running) -
     (decision,) = answer["predictions"]  # type: ignore[misc]
     assert decision["target_replicas"] == decision["current_replicas"] + decision["replica_change"]
     assert decision["model_name"] == "nimbusguard-dqn"
-    assert decision["model_version"] == "1"
+    assert decision["model_version"] == packaged_store().resolve(MODEL, "production")
 
 
 def test_both_protocols_give_the_same_decision(local: Running) -> None:

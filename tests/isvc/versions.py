@@ -1,7 +1,7 @@
 """Model versions for deployment tests, published by the store itself.
 
-1 is the packaged one; 2 is the same network under another number; 3 always says SCALE_UP_2; 4 was
-trained with another feature table.
+1 is the packaged version 1; 2 is the same network under another number; 3 always says SCALE_UP_2;
+4 was trained with another feature table.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 def publish_versions(directory: Path) -> Path:
     """The root of a store that holds all four."""
     root = directory / "models"
-    shutil.copytree(packaged_path(), root)
+    shutil.copytree(packaged_path() / NAME / "1", root / NAME / "1")
     store = open_store(root)
+    store.promote(NAME, "production", "1")
     draft = Draft.from_json(store.show(NAME, "1").to_json())
     again = Candidate.from_directory(root / NAME / "1", draft)
     _publish(store, again, "2")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.__main__ import serving
+from model_store.packaged import packaged_store
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -41,7 +42,8 @@ def test_a_steady_load_for_twenty_seconds_holds(host: str, tmp_path: Path) -> No
 
     assert result.returncode == 0, result.stderr
     assert "<html" in (tmp_path / "steady.html").read_text()
-    assert ":predict version 1" in (tmp_path / "steady_stats.csv").read_text()
+    served = packaged_store().resolve("nimbusguard-dqn", "production")
+    assert f":predict version {served}" in (tmp_path / "steady_stats.csv").read_text()
 
 
 def test_a_missed_threshold_ends_with_status_1_and_says_which(host: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class FakeTransport(asyncio.Transport):
         super().__init__()
         self.writes: list[bytes] = []
         self.closed = False
+        self.ended = False
         self.reading = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -30,6 +31,13 @@ class FakeTransport(asyncio.Transport):
     @property
     def sent(self) -> bytes:
         return b"".join(self.writes)
+
+    def write_eof(self) -> None:
+        assert not self.closed
+        self.ended = True
+
+    def abort(self) -> None:
+        self.closed = True
 
     def close(self) -> None:
         self.closed = True
@@ -133,7 +141,7 @@ def test_garbage_behind_a_good_request_does_not_cost_it_its_answer(waiting: Peer
 
     assert waiting.answers[0] == b"200 good"
     assert waiting.answers[1].startswith(b"400 expected an HTTP/1.1 request")
-    assert waiting.transport.closed
+    assert waiting.transport.ended
 
 
 def test_a_request_behind_connection_close_does_not_cost_the_first_its_answer(
@@ -146,7 +154,7 @@ def test_a_request_behind_connection_close_does_not_cost_the_first_its_answer(
 
     assert waiting.answers == [b"200 good"]
     assert b"connection: close" in waiting.transport.sent
-    assert waiting.transport.closed
+    assert waiting.transport.ended
 
 
 def test_nothing_is_read_behind_garbage(waiting: Peer) -> None:
@@ -221,6 +229,30 @@ def test_a_head_without_an_end_is_refused(prompt: Peer, chunk: bytes) -> None:
         prompt.data_received(b"a" * 1000)
 
     assert prompt.answers[0].startswith(b"400 expected at most 65536 bytes of request line")
+    assert prompt.transport.ended
+
+
+def test_a_client_that_still_sends_does_not_lose_its_refusal(prompt: Peer) -> None:
+    """Closing a socket with unread bytes resets it; so the rest is read into nothing first."""
+    prompt.data_received(b"garbage\r\n\r\n")
+    assert prompt.transport.ended
+    assert prompt.is_lingering
+
+    for _ in range(100):
+        prompt.data_received(b"a" * 65_536)
+
+    assert not prompt.transport.closed
+    assert len(prompt.answers) == 1
+    assert prompt.eof_received() is False
+
+
+def test_a_client_that_never_stops_sending_is_cut_off(prompt: Peer) -> None:
+    """What is thrown away is bounded in bytes here, and in seconds by the server's sweep."""
+    prompt.data_received(b"garbage\r\n\r\n")
+
+    for _ in range(65):
+        prompt.data_received(b"a" * (1 << 20))
+
     assert prompt.transport.closed
 
 
