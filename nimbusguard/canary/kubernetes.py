@@ -59,10 +59,10 @@ class KubernetesCluster:
             raise InvalidRequest(message) from error
         try:
             # `config.load_config` prints to standard output and takes no context in a pod.
-            config.load_kube_config(context=context)  # type: ignore[no-untyped-call]
+            config.load_kube_config(context=context)
         except ConfigException as absent:
             try:
-                config.load_incluster_config()  # type: ignore[no-untyped-call]
+                config.load_incluster_config()
             except ConfigException as error:
                 message = f"no cluster: {absent} No service account either: {error}"
                 raise InvalidRequest(message) from error
