@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from autoscaler.arms import Arm, arm_of
+from autoscaler.arms import SHADOW, Arm, arm_of
 from autoscaler.fleet import Entry, Fleet
 from autoscaler.judgement import Look, decision_id
 from autoscaler.kube import Conflict
@@ -98,7 +98,7 @@ class Controller:
         self._led = leads
         due = self._fleet.due(now_s) if leads else []
         for entry in due:
-            self._parts.metrics.lateness.observe(entry.late_s)
+            self._parts.metrics.lateness.observe(now_s - entry.turn_s)
         if due:
             task = asyncio.create_task(self._guarded(due))
             self._running.add(task)
@@ -129,19 +129,22 @@ class Controller:
         started_s = self._parts.clock()
         refused = [entry for entry in due if entry.policy is None]
         known = await self._look([entry for entry in due if entry.policy is not None])
-        results = self._decide(known, await self._advice(known))
-        problems = await asyncio.gather(
-            *(self._apply(one, result) for one, result in zip(known, results, strict=True))
-        )
-        await self._record(known, results, problems)
-        await asyncio.gather(
-            *(self._publish_refused(entry) for entry in refused),
-            *(
-                self._publish(one, result, problem)
-                for one, result, problem in zip(known, results, problems, strict=True)
-            ),
-        )
-        self._measure(known, results, self._parts.clock() - started_s)
+        async with asyncio.TaskGroup() as tasks:
+            # Asked beside the others, so that a slow canary delays nothing that is followed.
+            shadowed = tasks.create_task(self._shadowed(known))
+            results = self._decide(known, await self._advice(known))
+            problems = await asyncio.gather(
+                *(self._apply(one, result) for one, result in zip(known, results, strict=True))
+            )
+            await asyncio.gather(
+                *(self._publish_refused(entry) for entry in refused),
+                *(
+                    self._publish(one, result, problem)
+                    for one, result, problem in zip(known, results, problems, strict=True)
+                ),
+            )
+            self._measure(known, results, self._parts.clock() - started_s)
+        await self._record(known, results, problems, shadowed.result())
 
     async def _look(self, entries: Sequence[Entry]) -> list[Known]:
         """Replicas and metrics of each workload; one whose replicas are unknown is left out."""
@@ -195,6 +198,7 @@ class Controller:
         for one, (memory, result) in zip(known, evaluated, strict=True):
             one.entry.memory = memory
             results.append(result)
+            self._parts.metrics.decided.observe(self._parts.clock() - one.entry.turn_s)
         return results
 
     async def _apply(self, one: Known, result: Evaluation) -> str | None:
@@ -228,43 +232,45 @@ class Controller:
         known: Sequence[Known],
         results: Sequence[Evaluation],
         problems: Sequence[str | None],
+        shadowed: Mapping[int, Recommendation],
     ) -> None:
         """Keep decisions and the outcomes of those before them."""
         recorder, unix_s = self._parts.recorder, self._parts.now().timestamp()
         decisions, outcomes = [], []
-        for one, result, problem in zip(known, results, problems, strict=True):
+        rows = zip(known, results, problems, strict=True)
+        for number, (one, result, problem) in enumerate(rows):
             outcomes += recorder.finished(one.entry, one.seen, unix_s)
             arm = self._arm(one.policy)
             look = Look(result, decision_id(one.policy.uid, arm, unix_s), unix_s, arm)
             one.entry.look = look
             decisions.append(recorder.decided(look, applied=result.applies and problem is None))
-        decisions += await self._shadows(known, results, unix_s)
+            if number in shadowed:
+                decisions.append(self._shadow(one, result, shadowed[number], unix_s))
         await recorder.keep(decisions, outcomes)
 
-    async def _shadows(
-        self, known: Sequence[Known], results: Sequence[Evaluation], unix_s: float
-    ) -> list[Experience]:
-        """What the canary would have done with the workloads that are not its own."""
+    async def _shadowed(self, known: Sequence[Known]) -> dict[int, Recommendation]:
+        """What the canary would do with the workloads that are not its own, by their row."""
         chain = self._parts.chains.get(Arm.CANARY)
         if chain is None or not self._parts.shadow_canary:
-            return []
+            return {}
         rows = [row for row, one in enumerate(known) if self._arm(one.policy) is Arm.STABLE]
         answers = await chain.decide([known[row].seen for row in rows])
-        records = []
-        for row, answer in zip(rows, answers, strict=True):
-            imagined = replace(
-                results[row],
-                recommendation=answer,
-                action=answer.action,
-                target_replicas=answer.target_replicas,
-                rules=(),
-            )
-            name = decision_id(known[row].policy.uid, "shadow", unix_s)
-            record = self._parts.recorder.decided(
-                Look(imagined, name, unix_s, Arm.CANARY), applied=False
-            )
-            records.append(replace(record, mode=Mode.SHADOW.value))
-        return records
+        return dict(zip(rows, answers, strict=True))
+
+    def _shadow(
+        self, one: Known, result: Evaluation, answer: Recommendation, unix_s: float
+    ) -> Experience:
+        """The record of an answer that is not followed."""
+        imagined = replace(
+            result,
+            recommendation=answer,
+            action=answer.action,
+            target_replicas=answer.target_replicas,
+            rules=(),
+        )
+        name = decision_id(one.policy.uid, SHADOW, unix_s)
+        look = Look(imagined, name, unix_s, SHADOW)
+        return replace(self._parts.recorder.decided(look, applied=False), mode=Mode.SHADOW.value)
 
     def _arm(self, policy: ScalingPolicy) -> Arm:
         """Whose decision counts; without a canary there is only one."""

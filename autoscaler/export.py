@@ -45,6 +45,8 @@ SCHEMA: Final = pa.schema(
         pa.field("action", pa.int8(), nullable=False),
         pa.field("propensity", pa.float64(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
+        pa.field("asked", pa.string(), nullable=False),
+        pa.field("answer_s", pa.float64()),
         pa.field("model_version", pa.string()),
         pa.field("fingerprint", pa.string(), nullable=False),
         pa.field("current_replicas", pa.int32(), nullable=False),

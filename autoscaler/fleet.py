@@ -38,8 +38,8 @@ class Entry:
     """When that was."""
     busy: bool = False
     """An evaluation is under way."""
-    late_s: float = 0.0
-    """How long after its turn the last evaluation began."""
+    turn_s: float = 0.0
+    """When the turn of the last evaluation was; it begins at that moment or later."""
 
 
 class Fleet:
@@ -112,9 +112,9 @@ class Fleet:
         found = [entry for entry in self if entry.next_s <= now_s and not entry.busy]
         for entry in found:
             entry.busy = True
-            entry.late_s = now_s - entry.next_s
+            entry.turn_s = entry.next_s
             interval_s = entry.policy.spec.interval_s if entry.policy else 60.0
-            missed = int(entry.late_s // interval_s)
+            missed = int((now_s - entry.turn_s) // interval_s)
             entry.next_s += interval_s * (missed + 1)
         return found
 

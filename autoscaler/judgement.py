@@ -37,7 +37,7 @@ class Look(NamedTuple):
     decision_id: str
     unix_s: float
     arm: str = "stable"
-    """Whose decision it was."""
+    """Whose decision it was; `shadow` for one of the canary's that is not followed."""
 
 
 def decision_id(uid: str, arm: str, unix_s: float) -> str:
@@ -73,6 +73,8 @@ def experience_of(
         action=evaluation.action,
         propensity=1.0,
         source=evaluation.recommendation.source.value,
+        asked=evaluation.recommendation.asked.ended.value,
+        answer_s=evaluation.recommendation.asked.seconds,
         model_version=None if decision is None else decision.model_version,
         fingerprint=FINGERPRINT,
         current_replicas=seen.current_replicas,

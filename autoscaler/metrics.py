@@ -80,6 +80,12 @@ class OperatorMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.decided = Histogram(
+            "nimbusguard_operator_decision_delay_seconds",
+            "From a workload's turn to its decision.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.duration = Histogram(
             "nimbusguard_operator_evaluation_seconds",
             "Duration of an evaluation of all workloads whose turn it was.",

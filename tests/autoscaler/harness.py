@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from autoscaler.policy_spec import Mode, PolicySpec, ScalingPolicy, Target
 from autoscaler.records import Experience, Outcome
+from nimbusguard.client.asked import Asked, Ended
 from nimbusguard.client.decision import Decision
 from nimbusguard.client.fallback import Recommendation, Source
 from nimbusguard.contract.actions import ScaleAction
@@ -32,6 +33,8 @@ def experience(number: int = 1, **change: Any) -> Experience:
         "action": ScaleAction.NO_ACTION,
         "propensity": 1.0,
         "source": "kserve",
+        "asked": "answered",
+        "answer_s": 0.002,
         "model_version": "2",
         "fingerprint": FINGERPRINT,
         "current_replicas": 4,
@@ -124,6 +127,7 @@ def recommendation(action: ScaleAction, current: int = 4, **change: Any) -> Reco
         "current_replicas": current,
         "decision": decision(action, current),
         "refusals": {},
+        "asked": Asked(Ended.ANSWERED, 0.002),
     }
     return Recommendation(**(fields | change))
 

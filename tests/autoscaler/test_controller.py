@@ -373,7 +373,7 @@ async def test_a_shadow_canary_is_asked_and_not_followed(
     (_, stable, _), (_, canary, _) = rig.records()
     assert rig.cluster.replicas("web") == 5
     assert (stable.arm, stable.target_replicas, stable.applied) == ("stable", 5, True)
-    assert (canary.arm, canary.target_replicas, canary.applied) == ("canary", 2, False)
+    assert (canary.arm, canary.target_replicas, canary.applied) == ("shadow", 2, False)
     assert (canary.mode, canary.action) == ("shadow", ScaleAction.SCALE_DOWN_2)
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nimbusguard.client.asked import NOT_ASKED, Ended
 from nimbusguard.client.breaker import BreakerState
 from nimbusguard.client.decision import Decision
 from nimbusguard.client.fallback import (
@@ -103,6 +104,49 @@ FAILURES = [
     errors.NotFound("no model"),
     errors.InvalidRequest("bad row"),
 ]
+ENDS = [
+    Ended.FAILED,
+    Ended.REFUSED,
+    Ended.REFUSED,
+    Ended.REFUSED,
+    Ended.FAILED,
+    Ended.NON_FINITE,
+    Ended.FAILED,
+    Ended.REFUSED_QUESTION,
+]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "ended"),
+    list(zip(FAILURES, ENDS, strict=True)),
+    ids=[type(error).__name__ for error in FAILURES],
+)
+def test_each_failure_of_kserve_has_its_name(trouble: Exception, ended: Ended) -> None:
+    """A canary is judged by them; the answer of the local model hides none."""
+    bench = Bench()
+    bench.kserve.trouble = trouble
+
+    (answer,) = bench.decide(seen())
+
+    assert answer.asked.ended is ended
+    assert answer.asked.seconds == 0.0
+
+
+def test_who_was_not_asked_did_not_fail() -> None:
+    """Incomplete metrics, an open breaker, and a version that is not trusted."""
+    bench = Bench()
+    incomplete, complete = bench.decide(seen(cpu_utilization=float("nan")), seen())
+    bench.refusal = "version 2 is not validated yet"
+    (untrusted,) = bench.decide(seen())
+    bench.kserve.trouble = errors.Unavailable("down")
+    for _ in range(3):
+        bench.decide(seen())
+    (spared,) = bench.decide(seen())
+
+    assert incomplete.asked == NOT_ASKED
+    assert complete.asked.ended is Ended.ANSWERED
+    assert untrusted.asked.ended is Ended.UNTRUSTED
+    assert spared.asked == NOT_ASKED
 
 
 @pytest.mark.parametrize("trouble", FAILURES, ids=lambda error: type(error).__name__)
