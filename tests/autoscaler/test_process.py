@@ -129,7 +129,7 @@ def test_a_killed_leader_is_replaced_within_its_lease(
     ("change", "message"),
     [
         ({"PROMETHEUS_ENDPOINT": ""}, "PROMETHEUS_ENDPOINT: expected a URL"),
-        ({"AUTOSCALER_POTR": "1"}, "AUTOSCALER_POTR: expected one of"),
+        ({"AUTOSCALER_POTR": "1"}, "AUTOSCALER_POTR: no such setting"),
         ({"AUTOSCALER_KUBE_API": ""}, "outside of one set AUTOSCALER_KUBE_API"),
         ({"KSERVE_ENDPOINT": "nowhere"}, "KSERVE_ENDPOINT: expected a URL"),
         ({"AUTOSCALER_EXPERIENCE_STORE": "/proc/x.db"}, "/proc/x.db: expected a file"),

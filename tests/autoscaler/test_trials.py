@@ -235,7 +235,7 @@ async def test_a_canary_in_the_loop_is_judged_by_what_was_recorded(
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> str:
-    """An hour of twelve workloads: half by version 2, half by version 3, which is asked about all."""
+    """An hour of twelve workloads: half by version 2, half by 3, which is asked about all."""
     path = tmp_path / "experience.db"
     now_s = time.time()
     decisions, outcomes, number = [], [], 0
