@@ -33,7 +33,7 @@ from autoscaler.status import (
     scaled_event,
     unreadable_status,
 )
-from autoscaler.writers import Writers, other_writer
+from autoscaler.writers import Place, Writers, other_writer, place_of
 from nimbusguard.client.fallback import DecisionChain, Recommendation
 from nimbusguard.client.observation import Observation
 from nimbusguard.contract.errors import NimbusGuardError, NotFound
@@ -189,8 +189,9 @@ class Controller:
         return [advice[row] for row in range(len(known))]
 
     def _decide(self, known: Sequence[Known], advice: Sequence[Recommendation]) -> list[Evaluation]:
+        acting = self._fleet.acting()
         cases = [
-            Case(one.policy, one.entry.memory, one.seen, answer, self._conflict(one.policy))
+            Case(one.policy, one.entry.memory, one.seen, answer, self._conflict(one.policy, acting))
             for one, answer in zip(known, advice, strict=True)
         ]
         results = []
@@ -278,10 +279,16 @@ class Controller:
             return Arm.STABLE
         return arm_of(policy.uid, policy.spec.canary_share)
 
-    def _conflict(self, policy: ScalingPolicy) -> str | None:
+    def _conflict(self, policy: ScalingPolicy, acting: Mapping[Place, ScalingPolicy]) -> str | None:
+        """Why a target is left to somebody else; a policy that does not act is nobody's rival."""
+        if policy.spec.mode is not Mode.ACT:
+            return None
         if self.writers is None:
             return "who else scales is not known yet: HorizontalPodAutoscalers were not listed"
+        first = acting.get(place_of(policy), policy)
         other = other_writer(self.writers, policy)
+        if other is None and first.uid != policy.uid:
+            other = f"ScalingPolicy/{first.name}"
         if other is None:
             return None
         return f"{other} scales {policy.spec.target} too; remove one of the two"

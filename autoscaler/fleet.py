@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from autoscaler.judgement import Look
 from autoscaler.loop import Memory, remember_nothing
-from autoscaler.policy_spec import ScalingPolicy, policy_of
+from autoscaler.policy_spec import Mode, ScalingPolicy, policy_of
+from autoscaler.writers import Place, place_of
 from nimbusguard.contract.errors import InvalidRequest
 
 _HASH_SPAN: Final = 2**64
@@ -91,6 +92,21 @@ class Fleet:
         entry.policy, entry.problem = policy, problem
         entry.generation = metadata.get("generation", 0)
         return entry
+
+    def acting(self) -> dict[Place, ScalingPolicy]:
+        """Which policy may scale a target: of several the one that is oldest.
+
+        A paused one counts: a younger one beside it would undo the pause.
+        """
+        found: dict[Place, ScalingPolicy] = {}
+        for entry in self._entries.values():
+            policy = entry.policy
+            if policy is None or policy.spec.mode is not Mode.ACT:
+                continue
+            other = found.setdefault(place_of(policy), policy)
+            if (policy.created, policy.name) < (other.created, other.name):
+                found[place_of(policy)] = policy
+        return found
 
     def remove(self, namespace: str, name: str, uid: str) -> None:
         """Forget an object that was deleted, unless another was made in its place since."""

@@ -98,6 +98,7 @@ def policy(name: str = "web", **change: Any) -> ScalingPolicy:
         name=name,
         uid=f"uid-{name}",
         generation=1,
+        created="2026-01-01T00:00:00Z",
         paused=paused,
         spec=PolicySpec(**(fields | change)),
     )
