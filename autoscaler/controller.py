@@ -10,21 +10,20 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from autoscaler.arms import SHADOW, Arm, arm_of
+from autoscaler.arms import Arm, arm_of
 from autoscaler.fleet import Entry, Fleet
-from autoscaler.judgement import Look, decision_id
+from autoscaler.judgement import Look, decision_id, shadow_of
 from autoscaler.kube import Conflict
 from autoscaler.loop import Case, Evaluation, LoopSettings, evaluate, observation_of
 from autoscaler.metrics import OperatorMetrics
 from autoscaler.observe import Prometheus, Reading, observe
-from autoscaler.policy_spec import Mode, ScalingPolicy
+from autoscaler.policy_spec import ScalingPolicy
 from autoscaler.publish import Publisher
 from autoscaler.recording import Recorder
-from autoscaler.records import Experience
 from autoscaler.scale import Scale, Scaler
 from autoscaler.status import (
     Problems,
@@ -33,7 +32,7 @@ from autoscaler.status import (
     scaled_event,
     unreadable_status,
 )
-from autoscaler.writers import Place, Writers, other_writer, place_of
+from autoscaler.writers import Writers, conflict_of
 from nimbusguard.client.fallback import DecisionChain, Recommendation
 from nimbusguard.client.observation import Observation
 from nimbusguard.contract.errors import NimbusGuardError, NotFound
@@ -191,7 +190,13 @@ class Controller:
     def _decide(self, known: Sequence[Known], advice: Sequence[Recommendation]) -> list[Evaluation]:
         acting = self._fleet.acting()
         cases = [
-            Case(one.policy, one.entry.memory, one.seen, answer, self._conflict(one.policy, acting))
+            Case(
+                one.policy,
+                one.entry.memory,
+                one.seen,
+                answer,
+                conflict_of(one.policy, self.writers, acting),
+            )
             for one, answer in zip(known, advice, strict=True)
         ]
         results = []
@@ -246,7 +251,8 @@ class Controller:
             one.entry.look = look
             decisions.append(recorder.decided(look, applied=result.applies and problem is None))
             if number in shadowed:
-                decisions.append(self._shadow(one, result, shadowed[number], unix_s))
+                imagined = shadow_of(result, shadowed[number], unix_s)
+                decisions.append(recorder.decided(imagined, applied=False))
         await recorder.keep(decisions, outcomes)
 
     async def _shadowed(self, known: Sequence[Known]) -> dict[int, Recommendation]:
@@ -258,40 +264,11 @@ class Controller:
         answers = await chain.decide([known[row].seen for row in rows])
         return dict(zip(rows, answers, strict=True))
 
-    def _shadow(
-        self, one: Known, result: Evaluation, answer: Recommendation, unix_s: float
-    ) -> Experience:
-        """The record of an answer that is not followed."""
-        imagined = replace(
-            result,
-            recommendation=answer,
-            action=answer.action,
-            target_replicas=answer.target_replicas,
-            rules=(),
-        )
-        name = decision_id(one.policy.uid, SHADOW, unix_s)
-        look = Look(imagined, name, unix_s, SHADOW)
-        return replace(self._parts.recorder.decided(look, applied=False), mode=Mode.SHADOW.value)
-
     def _arm(self, policy: ScalingPolicy) -> Arm:
         """Whose decision counts; without a canary there is only one."""
         if Arm.CANARY not in self._parts.chains:
             return Arm.STABLE
         return arm_of(policy.uid, policy.spec.canary_share)
-
-    def _conflict(self, policy: ScalingPolicy, acting: Mapping[Place, ScalingPolicy]) -> str | None:
-        """Why a target is left to somebody else; a policy that does not act is nobody's rival."""
-        if policy.spec.mode is not Mode.ACT:
-            return None
-        if self.writers is None:
-            return "who else scales is not known yet: HorizontalPodAutoscalers were not listed"
-        first = acting.get(place_of(policy), policy)
-        other = other_writer(self.writers, policy)
-        if other is None and first.uid != policy.uid:
-            other = f"ScalingPolicy/{first.name}"
-        if other is None:
-            return None
-        return f"{other} scales {policy.spec.target} too; remove one of the two"
 
     async def _publish(self, one: Known, result: Evaluation, problem: str | None) -> None:
         problems = Problems(metrics=one.reading.problem, scaling=problem)

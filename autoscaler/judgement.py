@@ -7,13 +7,17 @@ another price.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoscaler.arms import SHADOW
 from autoscaler.loop import Evaluation
+from autoscaler.policy_spec import Mode
 from autoscaler.records import Experience, Outcome, Vector
+from nimbusguard.client.fallback import Recommendation
 from nimbusguard.client.observation import Observation, stack
 from nimbusguard.contract.actions import allowed_actions
 from nimbusguard.contract.features import INDEX
@@ -43,6 +47,26 @@ class Look(NamedTuple):
 def decision_id(uid: str, arm: str, unix_s: float) -> str:
     """A name that no other decision has, and that a repeated record has again."""
     return f"{uid}:{arm}:{unix_s:.3f}"
+
+
+def shadow_of(evaluation: Evaluation, answer: Recommendation, unix_s: float) -> Look:
+    """A look as it would have been, had an answer been followed that was only asked for.
+
+    Args:
+        evaluation: What was followed.
+        answer: The canary's, about the same workload.
+        unix_s: When.
+    """
+    policy = evaluation.policy
+    imagined = replace(
+        evaluation,
+        policy=replace(policy, spec=replace(policy.spec, mode=Mode.SHADOW)),
+        recommendation=answer,
+        action=answer.action,
+        target_replicas=answer.target_replicas,
+        rules=(),
+    )
+    return Look(imagined, decision_id(policy.uid, SHADOW, unix_s), unix_s, SHADOW)
 
 
 def experience_of(

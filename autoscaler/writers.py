@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from autoscaler.kube import KubeApi
-from autoscaler.policy_spec import ScalingPolicy
+from autoscaler.policy_spec import Mode, ScalingPolicy
 from nimbusguard.contract.errors import NotFound
 
 Place = tuple[str, str, str]
@@ -55,6 +55,29 @@ async def read_writers(api: KubeApi, namespaces: tuple[str, ...] = ()) -> Writer
 def other_writer(writers: Writers, policy: ScalingPolicy) -> str | None:
     """Who else scales a policy's target; None if nobody does."""
     return writers.get(place_of(policy))
+
+
+def conflict_of(
+    policy: ScalingPolicy, writers: Writers | None, acting: Mapping[Place, ScalingPolicy]
+) -> str | None:
+    """Why a target is left to somebody else; a policy that does not act is nobody's rival.
+
+    Args:
+        policy: Whose target.
+        writers: What `read_writers` found; None while it is not known.
+        acting: Of the policies that act, the one that may scale each target.
+    """
+    if policy.spec.mode is not Mode.ACT:
+        return None
+    if writers is None:
+        return "who else scales is not known yet: HorizontalPodAutoscalers were not listed"
+    other = other_writer(writers, policy)
+    first = acting.get(place_of(policy), policy)
+    if other is None and first.uid != policy.uid:
+        other = f"ScalingPolicy/{first.name}"
+    if other is None:
+        return None
+    return f"{other} scales {policy.spec.target} too; remove one of the two"
 
 
 def place_of(policy: ScalingPolicy) -> Place:
