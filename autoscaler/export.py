@@ -6,6 +6,7 @@ An export that died is repeated for exactly the same rows and replaces the same 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -114,24 +115,43 @@ def _row(decision: Experience, outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _write(name: str, table: pa.Table) -> None:
-    """Write aside, then move: a reader sees a whole file or none."""
+    """A reader sees a whole file or none."""
     try:
         filesystem, path = fsspec.core.url_to_fs(name)
     except (ValueError, ImportError) as exc:
         message = f"destination: expected a folder or s3://bucket/…, got {name!r} ({exc})"
         raise InvalidRequest(message) from exc
-    folder, _, file = path.rpartition("/")
-    aside = f"{folder}/.{file}.part"
     try:
-        filesystem.makedirs(folder, exist_ok=True)
-        with filesystem.open(aside, "wb") as sink:
-            parquet.write_table(table, sink, compression="zstd")
         if isinstance(filesystem, LocalFileSystem):
-            _sync(aside)
-        filesystem.mv(aside, path)
-    except OSError as exc:
+            _write_aside(filesystem, path, table)
+        else:
+            # An object appears when all of it is there; to move one would need more rights.
+            content = io.BytesIO()
+            parquet.write_table(table, content, compression="zstd")
+            filesystem.pipe_file(path, content.getvalue())
+    except _failures(filesystem) as exc:
         message = f"{name}: expected a place that can be written, got {exc}"
         raise Unavailable(message) from exc
+
+
+def _write_aside(filesystem: LocalFileSystem, path: str, table: pa.Table) -> None:
+    """Write another file, then rename it."""
+    folder, _, file = path.rpartition("/")
+    aside = f"{folder}/.{file}.part"
+    filesystem.makedirs(folder, exist_ok=True)
+    with filesystem.open(aside, "wb") as sink:
+        parquet.write_table(table, sink, compression="zstd")
+    _sync(aside)
+    filesystem.mv(aside, path)
+
+
+def _failures(filesystem: fsspec.AbstractFileSystem) -> tuple[type[Exception], ...]:
+    """What a file system raises when it cannot be reached."""
+    if "s3" not in filesystem.protocol:
+        return (OSError,)
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+
+    return OSError, BotoCoreError  # no server, no credentials: not among the OSErrors
 
 
 def _sync(path: str) -> None:
