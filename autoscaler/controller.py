@@ -91,7 +91,7 @@ class Controller:
         now_s = self._parts.clock()
         self.ticked_s = now_s
         leads = self._parts.is_leader()
-        self._parts.metrics.is_leader.set(float(leads))
+        self._parts.metrics.saw_leadership(leads=leads)
         if leads and not self._led:  # somebody else decided in the meantime
             self._fleet.forget_memories(now_s)
         self._led = leads
@@ -288,7 +288,7 @@ class Controller:
     ) -> None:
         metrics = self._parts.metrics
         for one, result in zip(known, results, strict=True):
-            if one.entry in self._fleet:  # not deleted meanwhile
+            if one.entry in self._fleet and one.entry.policy is one.policy:  # nor changed meanwhile
                 metrics.saw_evaluation(result)
         modes = Counter(entry.policy.spec.mode if entry.policy else None for entry in self._fleet)
         metrics.saw_policies(modes)

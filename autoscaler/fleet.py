@@ -47,7 +47,7 @@ class Fleet:
     """All policies, by namespace and name."""
 
     def __init__(self, removed: Callable[[Entry], None] = lambda entry: None) -> None:  # noqa: ARG005
-        """`removed` hears of every entry that is taken out."""
+        """`removed` hears of every entry that is taken out or gets another target."""
         self._removed = removed
         self._entries: dict[tuple[str, str], Entry] = {}
 
@@ -85,6 +85,7 @@ class Fleet:
             self._entries[key] = entry
             return entry
         if _workload(entry.policy) != _workload(policy):
+            self._removed(entry)
             entry.memory, entry.look = remember_nothing(now_s), None
         if entry.policy != policy or entry.problem != problem:
             # Shown at once: whoever changed the object is looking at it.

@@ -116,6 +116,12 @@ class OperatorMetrics:
         with suppress(KeyError):  # it was never evaluated
             self.desired.remove(*_labels(policy))
 
+    def saw_leadership(self, *, leads: bool) -> None:
+        """Show who leads; only a leader has wishes, for the other's would be older."""
+        self.is_leader.set(float(leads))
+        if not leads:
+            self.desired.clear()
+
     def saw_policies(self, modes: Mapping[Mode | None, int]) -> None:
         """Show how many policies there are."""
         for mode in (*Mode, None):

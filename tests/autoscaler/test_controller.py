@@ -124,6 +124,38 @@ async def test_a_policy_that_does_not_act_has_no_rival(rig: Rig) -> None:
     assert rig.sample("nimbusguard_desired_replicas", **labels) == 5.0
 
 
+def wishes(rig: Rig) -> dict[str, float]:
+    """What whoever follows the metric sees, by the name of the target."""
+    (family,) = rig.metrics.desired.collect()
+    return {sample.labels["name"]: sample.value for sample in family.samples}
+
+
+async def test_only_a_leader_has_wishes(rig: Rig) -> None:
+    """One that was overtaken would else show its last ones for ever, beside the new leader's."""
+    rig.add(mode="advise")
+    await rig.interval()
+    assert wishes(rig) == {"web": 5.0}
+
+    rig.leads = False
+    await rig.interval()
+    assert wishes(rig) == {}
+
+
+async def test_a_policy_that_loses_its_target_loses_its_wish(rig: Rig) -> None:
+    """It is refused, or has another target now."""
+    rig.add(mode="advise")
+    rig.cluster.deployment("api", 7)
+    await rig.interval()
+
+    rig.apply("web", mode="advise", target={"name": "api"})
+    assert wishes(rig) == {}
+    await rig.interval()
+    assert wishes(rig) == {"api": 8.0}
+
+    rig.apply("web", mode="advise", target={"name": "api"}, replicas={"min": 0})
+    assert wishes(rig) == {}
+
+
 async def test_of_two_policies_for_one_target_the_oldest_acts(rig: Rig) -> None:
     """Also while it is paused: the younger one must not undo that. Its end hands over."""
     rig.add("web")
