@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from autoscaler.experience import ExperienceStore, Range
 
 pytestmark = pytest.mark.service
 POLICIES = 20
@@ -30,11 +35,11 @@ def environment_of(line: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
+@contextmanager
+def stand_ins(policies: int) -> Iterator[dict[str, str]]:
     """Stand-ins as a process of their own, and the environment that leads to them."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", str(POLICIES)],
+        [sys.executable, "-m", "tests.standin", str(policies)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -46,6 +51,12 @@ def cluster() -> Iterator[dict[str, str]]:
         finally:
             standin.stdin.close()
             standin.wait(20)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    with stand_ins(POLICIES) as environment:
+        yield environment
 
 
 def started(environment: dict[str, str], log: Path) -> tuple[subprocess.Popen[str], int]:
@@ -123,6 +134,38 @@ def test_a_killed_leader_is_replaced_within_its_lease(
         first.communicate()
 
     assert took > 10.0
+
+
+def acknowledged(port: int) -> float:
+    """Rows that the operator says are in its store."""
+    found = re.search(r'^nimbusguard_experience_rows_total{result="ok"} (\S+)$', page(port), re.M)
+    return float(found[1]) if found else 0.0
+
+
+def test_a_killed_operator_has_lost_no_row_that_it_acknowledged(tmp_path: Path) -> None:
+    """The whole process, at random moments; the store itself is killed a hundred times."""
+    rng, file = np.random.default_rng(9), tmp_path / "experience.db"
+    with stand_ins(200) as environment:
+        environment["AUTOSCALER_EXPERIENCE_STORE"] = str(file)
+        kept = 0
+        for number in range(4):
+            process, port = started(environment, tmp_path / f"{number}.jsonl")
+            try:
+                ends = time.monotonic() + 40.0
+                while not acknowledged(port):
+                    assert time.monotonic() < ends
+                    time.sleep(0.05)
+                time.sleep(rng.uniform(0.0, 2.0))  # the moment of the kill
+                said = acknowledged(port)
+            finally:
+                process.kill()
+                process.communicate()
+            with ExperienceStore(file) as store:
+                stats, rows = store.stats(), list(store.read(Range(1, 2**62)))
+            ids = [decision.decision_id for _, decision, _ in rows]
+            assert len(ids) == len(set(ids))
+            assert stats.decisions + stats.with_outcome - kept >= said > 0
+            kept = stats.decisions + stats.with_outcome
 
 
 @pytest.mark.parametrize(
