@@ -82,9 +82,12 @@ class ExperienceStore:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 prepare(self._connection, path)
+                (found,) = self._connection.execute("SELECT id FROM store").fetchone()
             except BaseException:
                 self._connection.close()
                 raise
+        self.id = str(found)
+        """Drawn when the file was made: two stores never export under one name."""
 
     def record(self, decisions: Sequence[Experience]) -> int:
         """Keep decisions, all or none; the rows that were new.

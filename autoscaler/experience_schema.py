@@ -46,6 +46,10 @@ CREATE TABLE outcome (
     violating_requests REAL NOT NULL,
     reward REAL NOT NULL
 ) STRICT;
+CREATE TABLE store (
+    id TEXT NOT NULL
+) STRICT;
+INSERT INTO store VALUES (lower(hex(randomblob(6))));
 CREATE TABLE export (
     destination TEXT NOT NULL,
     first INTEGER NOT NULL,

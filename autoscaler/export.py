@@ -1,7 +1,8 @@
 """Experience as Parquet, for training: each row arrives once, whatever dies in between.
 
-The store plans a range of rows before anything is written, and the file is named after the range.
-An export that died is repeated for exactly the same rows and replaces the same file.
+The store plans a range of rows before anything is written, and the file is named after the store
+and the range: several operators may export to one place. An export that died is repeated for
+exactly the same rows and replaces the same file.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def export(
     while rows := store.plan_export(
         place, settled_before_s=now_s - SETTLED_AFTER_S, limit=rows_per_file
     ):
-        name = f"{place}/experience-{rows.first:012d}-{rows.last:012d}.parquet"
+        numbers = f"{rows.first:012d}-{rows.last:012d}"
+        name = f"{place}/experience-{store.id}-{numbers}.parquet"
         table = _table([(decision, outcome) for _, decision, outcome in store.read(rows)])
         _write(name, table)
         store.finish_export(place, rows)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -260,7 +262,9 @@ async def _once(action: Callable[[], Awaitable[None]], name: str) -> bool:
 
 def _lease(own: OperatorSettings) -> LeaseSettings:
     namespace, _, name = own.lease.partition("/")
-    return LeaseSettings(namespace=namespace, name=name, identity=own.identity)
+    # Two that called themselves the same would both lead.
+    identity = own.identity or f"{socket.gethostname()}_{os.getpid()}"
+    return LeaseSettings(namespace=namespace, name=name, identity=identity)
 
 
 def _now() -> datetime:

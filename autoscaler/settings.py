@@ -38,8 +38,9 @@ class OperatorSettings:
     own if empty."""
     lease: str = "nimbusguard/nimbusguard-operator"
     """`namespace/name` of the Lease that elects the leader."""
-    identity: str = "nimbusguard-operator"
-    """Who this is in the election; the pod's name, different for every replica."""
+    identity: str | None = None
+    """Who this is in the election, different for every replica: in a pod its name; host name and
+    process id if empty."""
     listen: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod
     """Address that metrics and probes are bound to."""
     port: int = 8080

@@ -84,9 +84,9 @@ def test_experience_arrives_in_a_bucket_once(
 
     names = sorted(files.find(f"{BUCKET}/operators"))
     assert [name.rpartition("/")[2] for name in names] == [
-        "experience-000000000001-000000000003.parquet",
-        "experience-000000000004-000000000006.parquet",
-        "experience-000000000007-000000000007.parquet",
+        f"experience-{store.id}-000000000001-000000000003.parquet",
+        f"experience-{store.id}-000000000004-000000000006.parquet",
+        f"experience-{store.id}-000000000007-000000000007.parquet",
     ]
     ids = []
     for name in names:
