@@ -189,15 +189,10 @@ class Controller:
 
     def _decide(self, known: Sequence[Known], advice: Sequence[Recommendation]) -> list[Evaluation]:
         acting = self._fleet.acting()
+        conflicts = [conflict_of(one.policy, self.writers, acting) for one in known]
         cases = [
-            Case(
-                one.policy,
-                one.entry.memory,
-                one.seen,
-                answer,
-                conflict_of(one.policy, self.writers, acting),
-            )
-            for one, answer in zip(known, advice, strict=True)
+            Case(one.policy, one.entry.memory, one.seen, answer, conflict)
+            for one, answer, conflict in zip(known, advice, conflicts, strict=True)
         ]
         results = []
         evaluated = evaluate(self._parts.settings, cases, now_s=self._parts.clock())
@@ -213,6 +208,8 @@ class Controller:
             return None
         if not self._parts.is_leader():
             return "no longer the leader"
+        if not self._is_current(one):
+            return "the policy was changed or deleted meanwhile"
         try:
             await self._write(one, result.target_replicas)
         except NimbusGuardError as exc:
@@ -283,12 +280,16 @@ class Controller:
         status = refused_status(entry.problem or "", entry.generation)
         await self._parts.publisher.publish(entry, status)
 
+    def _is_current(self, one: Known) -> bool:
+        """Whether a policy is still what was evaluated; a pause takes effect at once."""
+        return one.entry in self._fleet and one.entry.policy == one.policy
+
     def _measure(
         self, known: Sequence[Known], results: Sequence[Evaluation], seconds: float
     ) -> None:
         metrics = self._parts.metrics
         for one, result in zip(known, results, strict=True):
-            if one.entry in self._fleet and one.entry.policy is one.policy:  # nor changed meanwhile
+            if self._is_current(one):
                 metrics.saw_evaluation(result)
         modes = Counter(entry.policy.spec.mode if entry.policy else None for entry in self._fleet)
         metrics.saw_policies(modes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -474,6 +475,53 @@ async def test_an_evaluation_that_fails_is_not_the_last_one(
     rig.prometheus.read_many = good  # type: ignore[method-assign]
     await rig.interval()
     assert rig.cluster.replicas("web") == 5
+
+
+@pytest.mark.parametrize("change", ["pause", "mode", "bounds", "deletion"])
+async def test_a_change_during_an_evaluation_stops_its_write(rig: Rig, change: str) -> None:
+    """The kill switch needs no interval; what was decided for another policy is not carried out."""
+    rig.add()
+    good, asked, go_on = rig.kserve[Arm.STABLE].decide, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        asked.set()
+        await go_on.wait()
+        return await good(*args, **kwargs)
+
+    rig.kserve[Arm.STABLE].decide = slow  # type: ignore[method-assign]
+    rig.clock.now += 15.0
+    rig.controller.tick()
+    await asked.wait()
+    specs: dict[str, dict[str, Any]] = {
+        "pause": {"mode": "act", "annotations": {"nimbusguard.io/paused": "true"}},
+        "mode": {"mode": "advise"},
+        "bounds": {"mode": "act", "replicas": {"min": 1, "max": 4}},
+    }
+    if change == "deletion":
+        rig.fleet.remove("shop", "web", next(iter(rig.fleet)).uid)
+    else:
+        rig.apply("web", **specs[change])
+    go_on.set()
+    await rig.controller.drain()
+
+    assert rig.cluster.replicas("web") == 4
+    assert wishes(rig) == {}
+
+
+async def test_what_changes_nothing_of_a_policy_stops_no_write(rig: Rig) -> None:
+    """The operator's own status comes back over the watch as well."""
+    rig.add()
+    good = rig.kserve[Arm.STABLE].decide
+
+    async def touched(*args: Any, **kwargs: Any) -> Any:
+        rig.apply("web", mode="act")
+        return await good(*args, **kwargs)
+
+    rig.kserve[Arm.STABLE].decide = touched  # type: ignore[method-assign]
+    await rig.interval()
+
+    assert rig.cluster.replicas("web") == 5
+    assert wishes(rig) == {"web": 5.0}
 
 
 async def test_a_slow_evaluation_delays_nobody_else(rig: Rig) -> None:
