@@ -39,6 +39,10 @@ class HopAnswer(NamedTuple):
 class PredictorClient(Protocol):
     """Asks the predictor."""
 
+    @property
+    def address(self) -> str:
+        """Host and port, for messages."""
+
     async def infer(
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
     ) -> HopAnswer:

@@ -64,6 +64,11 @@ class GrpcPredictorClient:
         self._channel: grpc.aio.Channel | None = None
         self._infer: Any = None
 
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return self._target
+
     async def infer(
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
     ) -> HopAnswer:

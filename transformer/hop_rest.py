@@ -171,6 +171,11 @@ class RestPredictorClient:
         self._idle: list[HopConnection] = []
         self._is_down = False
 
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"{self._host}:{self._port}"
+
     async def infer(
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
     ) -> HopAnswer:

@@ -207,10 +207,17 @@ class TransformerService(ModelService[MetricRows, Decisions]):
 
     def _expire(self, calls: list[TransformerCall]) -> None:
         """End calls at their own deadline, whatever their neighbours in a batch have left."""
-        error = DeadlineExceeded(f"no answer within the deadline of {self._deadline_s:g} s")
+        travelling = {id(call) for batch in self._under_way for call in batch}
         for call in calls:
-            refuse(call, error)
+            refuse(call, self._late(has_travelled=id(call) in travelling))
         self._batcher.drop(lambda call: call.is_over)
+
+    def _late(self, *, has_travelled: bool) -> DeadlineExceeded:
+        """Why there is no answer in time: the predictor, or those who were asked about before."""
+        message = f"no answer within the deadline of {self._deadline_s:g} s"
+        if has_travelled:
+            return DeadlineExceeded(f"predictor at {self._client.address}: {message}")
+        return DeadlineExceeded(f"{message}: the requests before it took all of it")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in the background; the set keeps the task alive until it ends."""
@@ -253,7 +260,9 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         latest = time.perf_counter() - self._deadline_s
         due = [call for call in batch if call.arrived > latest and not call.is_abandoned]
         if len(due) < len(batch):
-            self._expire([call for call in batch if call.arrived <= latest])
+            for call in batch:
+                if call.arrived <= latest:
+                    refuse(call, self._late(has_travelled=False))
         return due
 
     async def _answer(self, calls: list[TransformerCall]) -> None:

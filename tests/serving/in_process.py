@@ -84,6 +84,8 @@ class DirectClient:
         """A hop waits for it, so that a test can let requests gather."""
         self.gate.set()
 
+    address = "127.0.0.1:8082"
+
     async def infer(
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
     ) -> HopAnswer:

@@ -172,6 +172,7 @@ async def test_a_younger_call_does_not_share_the_deadline_of_its_batch(
 
     assert client.batches == [2]
     assert isinstance(old.error, DeadlineExceeded)
+    assert str(old.error) == ("predictor at 127.0.0.1:8082: no answer within the deadline of 0.2 s")
     assert young.error is None
     assert len(decisions(service, young)) == 1
 
@@ -193,6 +194,7 @@ async def test_a_call_that_waits_behind_slow_hops_ends_at_its_own_deadline(
     await waits.ended
 
     assert isinstance(waits.error, DeadlineExceeded)
+    assert "the requests before it took all of it" in str(waits.error)
     assert len(client.batches) == 2
     assert not service.is_full
     client.gate.set()
