@@ -41,7 +41,7 @@ class Running:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with versions 1 to 4; `versions` says what each is."""
+    """A store with versions 1 to 5; `versions` says what each is."""
     return publish_versions(tmp_path_factory.mktemp("store"))
 
 
