@@ -109,6 +109,19 @@ def test_a_pod_starts_in_time_and_ends_cleanly(
     assert codes == [0, 0]
 
 
+def test_a_collocated_pod_decides_and_ends_cleanly(run_overlay: Start) -> None:
+    """Both containers on one address; the transformer drains before the model goes."""
+    running = run_overlay(render_overlay("collocated"))
+    status, answer = call(running, V1, {"instances": [ROW]})
+    codes = [
+        code for pods in running.cluster.pods.values() for pod in pods for code in pod.terminate()
+    ]
+
+    assert status == httpx.codes.OK
+    assert answer["predictions"][0]["model_name"] == MODEL  # type: ignore[index]
+    assert codes == [0, 0, 0, 0]
+
+
 def test_the_version_is_the_one_that_the_storage_uri_names(
     run_overlay: Start, tmp_path: Path
 ) -> None:
