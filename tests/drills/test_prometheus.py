@@ -26,14 +26,14 @@ async def operator(live: Site) -> AsyncIterator[OperatorProcess]:
         yield running
 
 
-def with_values(change: Callable[[int, str], str | None]) -> Callable[[Any], object]:
-    """An instant answer whose samples are replaced; None leaves a series out."""
+def with_values(change: Callable[[int, str, str], str | None]) -> Callable[[Any], object]:
+    """An instant answer with other values, by place, name and value; None leaves a series out."""
 
     def changed(answer: Any) -> object:
         kept = []
         for number, series in enumerate(answer["data"]["result"]):
             at, value = series["value"]
-            new = change(number, value)
+            new = change(number, series["metric"]["__name__"], value)
             if new is not None:
                 kept.append(series | {"value": [at, new]})
         return answer | {"data": answer["data"] | {"result": kept}}
@@ -57,12 +57,15 @@ def failing(site: Site) -> AbstractContextManager[None]:
 
 
 def zeroed(site: Site) -> AbstractContextManager[None]:
-    site.prometheus.change = with_values(lambda number, value: "0")
+    """All but the pods, so that the workload looks idle."""
+    site.prometheus.change = with_values(
+        lambda number, name, value: value if name == "nimbusguard:pod_count" else "0"
+    )
     return nullcontext()
 
 
 def nan(site: Site) -> AbstractContextManager[None]:
-    site.prometheus.change = with_values(lambda number, value: "NaN")
+    site.prometheus.change = with_values(lambda number, name, value: "NaN")
     return nullcontext()
 
 
@@ -72,7 +75,9 @@ def half(site: Site) -> AbstractContextManager[None]:
 
     def every_second(answer: Any) -> object:
         left = next(turn) % 2
-        return with_values(lambda number, value: value if number % 2 == left else None)(answer)
+        return with_values(lambda number, name, value: value if number % 2 == left else None)(
+            answer
+        )
 
     site.prometheus.change = every_second
     return nullcontext()
