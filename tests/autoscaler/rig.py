@@ -88,6 +88,8 @@ class Rig:
     def __init__(self, cluster: StandIn, api: KubeApi, store: Path | None = None, **parts: Any):
         self.cluster = cluster
         self.clock = Clock()
+        self.set_by_s = 0.0
+        """How far somebody set the clock on the wall."""
         self.leads = True
         self.prometheus = FakePrometheus()
         self.kserve = {
@@ -122,7 +124,7 @@ class Rig:
         self.controller.writers = {}
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.clock.now)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.clock.now + self.set_by_s)
 
     def add(self, name: str = "web", replicas: int = 4, **spec: Any) -> None:
         """A Deployment and its policy, as the watch brings it."""

@@ -401,6 +401,21 @@ async def test_a_gap_leaves_a_decision_without_outcome(
     assert [outcome for _, _, outcome in rig.records()] == [None, None]
 
 
+@pytest.mark.parametrize("set_by_s", [-3_600.0, 3_600.0])
+async def test_a_clock_that_is_set_leaves_a_decision_without_outcome(
+    cluster: StandIn, api: KubeApi, tmp_path: Path, set_by_s: float
+) -> None:
+    """Back as well as forward: an interval of no length would look like one without cost."""
+    rig = Rig(cluster, api, tmp_path / "experience.db")
+    rig.add()
+
+    await rig.interval()
+    rig.set_by_s = set_by_s
+    await rig.interval()
+
+    assert [outcome for _, _, outcome in rig.records()] == [None, None]
+
+
 async def test_a_store_that_fails_costs_records_and_no_decision(
     cluster: StandIn, api: KubeApi, tmp_path: Path
 ) -> None:
