@@ -13,6 +13,7 @@ from typing import Final
 
 from nimbusguard import environment
 from nimbusguard.environment import (
+    InvalidSetting,
     Key,
     Read,
     absent_as_zero,
@@ -21,8 +22,10 @@ from nimbusguard.environment import (
     read_keys,
     refuse_unknown,
     truth,
+    web_address,
     whole,
 )
+from nimbusguard.settings import predict_address
 
 PREFIX: Final = "AUTOSCALER_"
 
@@ -64,6 +67,16 @@ class OperatorSettings:
     absent_as_zero: tuple[str, ...] = ()
     """`ABSENT_AS_ZERO`, as on the transformer: features whose absence means 0."""
 
+    def __post_init__(self) -> None:
+        _require_beside(
+            ("AUTOSCALER_SHADOW_CANARY", self.shadow_canary),
+            ("AUTOSCALER_CANARY_ENDPOINT", self.canary_endpoint),
+        )
+        _require_beside(
+            ("AUTOSCALER_EXPORT_TO", self.export_to),
+            ("AUTOSCALER_EXPERIENCE_STORE", self.experience_store),
+        )
+
 
 def operator_settings(environ: Mapping[str, str]) -> OperatorSettings:
     """Read and check the settings; an empty value counts as unset.
@@ -81,6 +94,13 @@ def example() -> str:
     return environment.example("Read by autoscaler", own, OperatorSettings())
 
 
+def _require_beside(one: tuple[str, object], other: tuple[str, object]) -> None:
+    """Refuse a setting that does nothing without another."""
+    if one[1] and not other[1]:
+        message = f"{one[0]}: expected {other[0]} beside it, got {one[1]!r} alone"
+        raise InvalidSetting(message)
+
+
 def _namespaced(text: str) -> str:
     namespace, _, name = text.partition("/")
     if not namespace or not name or "/" in name:
@@ -95,7 +115,7 @@ def _own(name: str, read: Read) -> Key:
 
 _KEYS: Final = (
     _own("AUTOSCALER_NAMESPACES", names),
-    _own("AUTOSCALER_KUBE_API", str),
+    _own("AUTOSCALER_KUBE_API", web_address),
     _own("AUTOSCALER_LEASE", _namespaced),
     _own("AUTOSCALER_IDENTITY", str),
     _own("AUTOSCALER_LISTEN", str),
@@ -106,7 +126,7 @@ _KEYS: Final = (
     _own("AUTOSCALER_EXPERIENCE_STORE", Path),
     _own("AUTOSCALER_EXPERIENCE_DAYS", positive),
     _own("AUTOSCALER_EXPORT_TO", str),
-    _own("AUTOSCALER_CANARY_ENDPOINT", str),
+    _own("AUTOSCALER_CANARY_ENDPOINT", predict_address),
     _own("AUTOSCALER_SHADOW_CANARY", truth),
     Key("ABSENT_AS_ZERO", absent_as_zero),
 )

@@ -201,7 +201,7 @@ def web_address(text: str) -> str:
     """A base URL, without the slash at its end."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        rule = "a URL like http://prometheus:9090"
+        rule = "a URL like http://host:9090"
         raise ValueError(rule)
     return text.rstrip("/")
 

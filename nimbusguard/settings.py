@@ -75,7 +75,8 @@ def example() -> str:
     )
 
 
-def _predict_address(text: str) -> str:
+def predict_address(text: str) -> str:
+    """The predict URL of a transformer, from it or from an address without a path."""
     try:
         return Endpoint.parse(text).predict_url
     except InvalidRequest as exc:
@@ -98,7 +99,7 @@ def _require_order(low: tuple[str, float], high: tuple[str, float]) -> None:
 KEYS: Final[tuple[Key, ...]] = (
     Key(
         "KSERVE_ENDPOINT",
-        _predict_address,
+        predict_address,
         ("nimbusguard.client", "autoscaler"),
         "The transformer's predict URL, or its address without a path.",
     ),

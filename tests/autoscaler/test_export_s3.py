@@ -101,7 +101,7 @@ def test_what_has_arrived_is_removed_when_it_is_old(
     """The operator's hourly round: first the export, then the retention."""
     day = 86_400.0
     store.record([experience(number, decided_at_s=number * day) for number in range(1, 6)])
-    own = OperatorSettings(export_to=PLACE, experience_days=2.0)
+    own = OperatorSettings(experience_store=Path("x"), export_to=PLACE, experience_days=2.0)
 
     keep_house(store, own, 5.5 * day)
 
@@ -116,7 +116,7 @@ def test_nothing_is_removed_while_the_storage_is_away(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     fsspec.filesystem("s3").clear_instance_cache()
     store.record([experience(1)])
-    own = OperatorSettings(export_to=PLACE, experience_days=1.0)
+    own = OperatorSettings(experience_store=Path("x"), export_to=PLACE, experience_days=1.0)
 
     with pytest.raises(Unavailable, match="expected a place that can be written"):
         keep_house(store, own, LATER)

@@ -50,7 +50,7 @@ def test_every_key_is_read() -> None:
         experience_store=Path("/data/experience.db"),
         experience_days=1.5,
         export_to="s3://experience",
-        canary_endpoint="http://canary",
+        canary_endpoint="http://canary/v1/models/nimbusguard-dqn:predict",
         shadow_canary=True,
         absent_as_zero=("error_rate", "response_time_p95"),
     )
@@ -61,6 +61,8 @@ def test_every_key_is_read() -> None:
     [
         ("AUTOSCALER_LEASE", "operator", "namespace/name"),
         ("AUTOSCALER_LEASE", "a/b/c", "namespace/name"),
+        ("AUTOSCALER_CANARY_ENDPOINT", "canary:80", "a URL"),
+        ("AUTOSCALER_KUBE_API", "localhost", "a URL"),
         ("AUTOSCALER_PORT", "65536", "a whole number from 0 to 65535"),
         ("AUTOSCALER_PORT", "http", "a whole number from 0"),
         ("AUTOSCALER_EXPERIENCE_DAYS", "0", "a finite number above 0"),
@@ -74,6 +76,21 @@ def test_every_key_is_read() -> None:
 def test_a_value_that_breaks_its_rule_stops_the_start(key: str, value: str, rule: str) -> None:
     """The message names the key, the rule and what came."""
     with pytest.raises(InvalidRequest, match=f"{key}: expected .*{rule}.*, got '{value}'"):
+        operator_settings({key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "missing"),
+    [
+        ("AUTOSCALER_SHADOW_CANARY", "true", "AUTOSCALER_CANARY_ENDPOINT"),
+        ("AUTOSCALER_EXPORT_TO", "s3://bucket", "AUTOSCALER_EXPERIENCE_STORE"),
+    ],
+)
+def test_a_setting_that_does_nothing_alone_stops_the_start(
+    key: str, value: str, missing: str
+) -> None:
+    """Whoever set it believes that something is recorded, or kept."""
+    with pytest.raises(InvalidRequest, match=f"{key}: expected {missing} beside it"):
         operator_settings({key: value})
 
 
