@@ -30,6 +30,8 @@ from nimbusguard.contract.errors import InvalidRequest, Unavailable
 
 _PAGE_ROWS: Final = 10_000
 """Rows read at a time; another process may write in between."""
+_CHUNK_ROWS: Final = 5_000
+"""Rows removed at a time: a tenth of a second."""
 _LAST_ROW: Final = 2**62
 Execute = Callable[..., sqlite3.Cursor]
 _INSERT_EXPERIENCE: Final = (
@@ -141,6 +143,16 @@ class ExperienceStore:
             ).fetchone()
         return int(first)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the file, without what is in the write-ahead log."""
+        with self._lock, _translated(self._path):
+            pages, page_size = (
+                self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "page_size")
+            )
+        return int(pages * page_size)
+
     def stats(self) -> Stats:
         """Count what the store holds."""
         with self._lock, _translated(self._path):
@@ -149,31 +161,52 @@ class ExperienceStore:
                 "SELECT count(*), min(decided_at_s), max(decided_at_s) FROM experience"
             ).fetchone()
             (with_outcome,) = execute("SELECT count(*) FROM outcome").fetchone()
-            by_source = execute(
-                "SELECT source, count(*) FROM experience GROUP BY source ORDER BY 1"
+            by_source = dict(
+                execute(
+                    "SELECT source, count(*) FROM experience GROUP BY source ORDER BY 1"
+                ).fetchall()
             )
-            pages, page_size = (
-                execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
-            )
-            return Stats(
-                decisions=decisions,
-                with_outcome=with_outcome,
-                by_source=dict(by_source.fetchall()),
-                first_decided_at_s=first,
-                last_decided_at_s=last,
-                size_bytes=pages * page_size,
-            )
+        return Stats(
+            decisions=decisions,
+            with_outcome=with_outcome,
+            by_source=by_source,
+            first_decided_at_s=first,
+            last_decided_at_s=last,
+            size_bytes=self.size_bytes,
+        )
 
     def prune(self, *, before_s: float) -> int:
         """Remove decisions older than a Unix time, with their outcomes; the decisions removed.
 
         Rows of an export that has begun and not ended stay: it will be done again, exactly.
         """
+        removed = 0
+        while count := self._remove_oldest("decided_at_s < ?", before_s, _CHUNK_ROWS):
+            removed += count
+        return removed
+
+    def shrink(self, *, max_bytes: int) -> int:
+        """Remove the oldest decisions until the file is no larger; the decisions removed.
+
+        Rows of a begun export stay, as for `prune`.
+        """
+        removed, decisions = 0, self.stats().decisions
+        while decisions > removed and (size := self.size_bytes) > max_bytes:
+            excess = int((1.0 - max_bytes / size) * (decisions - removed))
+            count = self._remove_oldest("sequence > ?", 0, min(max(excess, 1), _CHUNK_ROWS))
+            if not count:
+                break
+            removed += count
+        return removed
+
+    def _remove_oldest(self, condition: str, value: float, limit: int) -> int:
+        """Remove some rows, and give their space back: a little at a time, for others wait."""
         with self._transaction() as execute:
             removed = execute(
-                "DELETE FROM experience WHERE decided_at_s < ? AND NOT EXISTS "
-                "(SELECT 1 FROM export WHERE done = 0 AND sequence BETWEEN first AND last)",
-                (before_s,),
+                "DELETE FROM experience WHERE sequence IN (SELECT sequence FROM experience "  # noqa: S608 - own conditions
+                f"WHERE {condition} AND NOT EXISTS (SELECT 1 FROM export "
+                "WHERE done = 0 AND sequence BETWEEN first AND last) ORDER BY sequence LIMIT ?)",
+                (value, limit),
             ).rowcount
         with self._lock, _translated(self._path):
             # A script, because `execute` would stop after the first page.

@@ -58,6 +58,9 @@ class OperatorSettings:
     """SQLite file of the experience store, on a local volume; nothing is recorded if empty."""
     experience_days: float = 14.0
     """Days after which decisions are removed from it."""
+    experience_mib: int = 1024
+    """Size of that file above which the oldest decisions are removed, looked at every hour: well
+    within the 2 GiB of the manifest's volume. A decision takes 0.55 KiB."""
     export_to: str | None = None
     """Folder or `s3://` address that experience is exported to every hour; never if empty."""
     canary_endpoint: str | None = None
@@ -125,6 +128,7 @@ _KEYS: Final = (
     _own("AUTOSCALER_MODEL_VERSION", str),
     _own("AUTOSCALER_EXPERIENCE_STORE", Path),
     _own("AUTOSCALER_EXPERIENCE_DAYS", positive),
+    _own("AUTOSCALER_EXPERIENCE_MIB", whole(1)),
     _own("AUTOSCALER_EXPORT_TO", str),
     _own("AUTOSCALER_CANARY_ENDPOINT", predict_address),
     _own("AUTOSCALER_SHADOW_CANARY", truth),

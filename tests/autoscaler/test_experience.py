@@ -106,6 +106,40 @@ def test_old_decisions_are_removed_with_their_outcomes_and_the_file_shrinks(
     assert stats.size_bytes < before / 5
 
 
+def test_a_store_that_is_too_large_loses_its_oldest(store: ExperienceStore) -> None:
+    """No more than it must; rows of a begun export stay, however large it is."""
+    store.record([experience(number) for number in range(3_000)])
+    store.complete([outcome(number) for number in range(3_000)])
+    before = store.size_bytes
+
+    removed = store.shrink(max_bytes=before // 2)
+
+    left = ids(store)
+    assert 0.4 * before < store.size_bytes <= before // 2
+    assert left == [f"d{number}" for number in range(removed, 3_000)]
+    assert 1_300 < len(left) < 1_600
+    assert store.shrink(max_bytes=before // 2) == 0
+    store.plan_export("there", settled_before_s=1e9, limit=10_000)
+    assert store.shrink(max_bytes=1) == 0
+    assert len(ids(store)) == len(left)
+
+
+def test_an_empty_store_cannot_shrink(store: ExperienceStore) -> None:
+    """Its tables take some pages, whatever is asked."""
+    assert store.shrink(max_bytes=1) == 0
+
+
+def test_many_old_decisions_are_removed_in_small_steps(
+    store: ExperienceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop's records wait for one step, not for all of them."""
+    monkeypatch.setattr("autoscaler.experience._CHUNK_ROWS", 7)
+    store.record([experience(number) for number in range(50)])
+
+    assert store.prune(before_s=1_040.0) == 40
+    assert ids(store) == [f"d{number}" for number in range(40, 50)]
+
+
 def test_a_number_is_never_used_twice(store: ExperienceStore) -> None:
     """Else rows after a pruning would look exported."""
     store.record([experience(1), experience(2)])

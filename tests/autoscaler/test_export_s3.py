@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -122,4 +123,8 @@ def test_nothing_is_removed_while_the_storage_is_away(
         keep_house(store, own, LATER)
 
     assert store.stats().decisions == 1
+    store.record([experience(number) for number in range(2, 6_000)])
+    with pytest.raises(Unavailable):
+        keep_house(store, replace(own, experience_mib=1), LATER)
+    assert store.size_bytes <= 2**20  # a full volume would end more than the records
     fsspec.filesystem("s3").clear_instance_cache()
