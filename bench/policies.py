@@ -132,16 +132,17 @@ def measure(policies: int, seconds: float, folder: Path) -> Cost:
 
     requests = ("nimbusguard_model_serving_requests_total", 'route="v1_predict"')
     delay = "nimbusguard_operator_decision_delay_seconds"
-    decisions = grown(f"{delay}_count")
+    counted = "nimbusguard_operator_decisions_total"
+    decisions, delays = grown(counted), grown(f"{delay}_count")
     return Cost(
         policies=policies,
         seconds=took_s,
         cores=used_s / took_s,
         peak_mib=peak_mib,
         decisions=round(decisions),
-        late=round(decisions - grown(f"{delay}_bucket", f'le="{_BUCKET}"')),
-        mean_delay_ms=1e3 * grown(f"{delay}_sum") / max(decisions, 1.0),
-        by_kserve=round(grown("nimbusguard_operator_decisions_total", 'source="kserve"')),
+        late=round(delays - grown(f"{delay}_bucket", f'le="{_BUCKET}"')),
+        mean_delay_ms=1e3 * grown(f"{delay}_sum") / max(delays, 1.0),
+        by_kserve=round(grown(counted, 'source="kserve"')),
         questions=round(answered.total(*requests) - asked.total(*requests)),
         scalings=round(grown("nimbusguard_operator_scalings_total", 'result="ok"')),
     )
