@@ -61,6 +61,7 @@ class FakeKserve:
         self.action = action
         self.trouble: Exception | None = None
         self.asked: list[int] = []
+        self.make: Callable[..., Decision] = decision
 
     async def decide(
         self, instances: Sequence[NamedMetrics], *, deadline_s: float | None = None
@@ -78,7 +79,7 @@ class FakeKserve:
         )[0]
         allowed = tuple(action for action in ScaleAction if mask[action])
         action = self.action if self.action in allowed else ScaleAction.NO_ACTION
-        return decision(action, current, allowed_actions=allowed)
+        return self.make(action, current, allowed_actions=allowed)
 
 
 class Rig:

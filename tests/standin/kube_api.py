@@ -44,6 +44,7 @@ KINDS = (
     Kind("apps", "v1", "statefulsets", "StatefulSet", ("scale",)),
     Kind("example.io", "v1", "gameservers", "GameServer", ("scale",)),
     Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    Kind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject"),
     Kind("coordination.k8s.io", "v1", "leases", "Lease"),
     Kind("", "v1", "events", "Event"),
 )
@@ -141,8 +142,14 @@ class StandIn:
     def policy(self, name: str, namespace: str = "shop", **spec: Any) -> Object:
         """A ScalingPolicy for the Deployment of the same name."""
         annotations = spec.pop("annotations", {})
+        created = spec.pop("created", "2026-01-01T00:00:00Z")
         body = {
-            "metadata": {"namespace": namespace, "name": name, "annotations": annotations},
+            "metadata": {
+                "namespace": namespace,
+                "name": name,
+                "annotations": annotations,
+                "creationTimestamp": created,
+            },
             "spec": {"target": {"name": name}, **spec},
         }
         return self.put("nimbusguard.io", "scalingpolicies", body)
