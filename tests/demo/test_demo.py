@@ -75,9 +75,10 @@ def test_without_the_traces_the_committed_day_is_replayed(tmp_path: Path) -> Non
 
 def test_a_folder_with_some_of_the_traces_is_a_mistake(tmp_path: Path) -> None:
     """It is named, rather than passed over for the committed day."""
-    (tmp_path / "wc98_requests_per_min.csv").write_text("timestamp,requests\n")
+    rows = "timestamp,requests\n1998-06-13T00:00:00,1\n1998-06-13T00:01:00,2\n"
+    (tmp_path / "wc98_requests_per_min.csv").write_text(rows)
 
-    with pytest.raises((NotFound, IndexError)):
+    with pytest.raises(NotFound, match=r"nasa_july_requests_per_min\.csv: not found"):
         trace_of(tmp_path, EXCERPT_NAME)
 
 
@@ -143,3 +144,18 @@ def test_an_unknown_day_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "make demo: --trace: expected a day for validation, got 'nasa-1969-07-20'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.service
+def test_without_its_programs_it_says_how_to_get_them(tmp_path: Path) -> None:
+    """One line for both, and exit status 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.demo"],
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "make demo: install it with `apt-get install prometheus haproxy`\n"
