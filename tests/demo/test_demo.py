@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiohttp import web
 from rich.console import Console
 
 from nimbusguard.contract.errors import NotFound
 from tests.demo.__main__ import TERMS, compare
+from tests.demo.deciders import OperatorProcess
 from tests.demo.report import figures, write
 from tests.demo.rounds import HPA, NIMBUSGUARD, Moment, Round, changes, direction_changes
 from tests.demo.traffic import EXCERPT_NAME, Request, Traffic, compressed, trace_of
 from tests.demo.view import View, bars
+from tests.live.processes import start
 from training.simulator.workload import scaled_to_peak
 
 SECONDS = 45.0
@@ -128,6 +131,30 @@ def test_the_view_shows_the_moment() -> None:
         assert expected in shown
     assert bars([0.0, 1.0, 2.0]) == " ▄█"
     assert bars([]) == ""
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("path", ["/console/", "/elsewhere/"])
+async def test_the_console_is_told_where_there_is_one(path: str) -> None:
+    """Its address is asked for once; an operator without one has none."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html>", content_type="text/html")
+
+    app = web.Application()
+    app.add_routes([web.get(path, page)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    process = start([sys.executable, "-c", ""])
+    try:
+        found = await OperatorProcess(process=process, url=url).console()
+    finally:
+        process.end()
+        await runner.cleanup()
+
+    assert found == (f"{url}/console/" if path == "/console/" else None)
 
 
 @pytest.mark.service
