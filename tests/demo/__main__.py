@@ -56,28 +56,32 @@ def _tell_addresses(console: Console, operator_url: str, prometheus_url: str) ->
     console.print(f"Prometheus  {prometheus_url}")
 
 
-def main() -> int:
+def arguments() -> argparse.Namespace:
+    """What the user asks for."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--trace", default=EXCERPT_NAME, help="a day of the traces")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the run")
     parser.add_argument("--rate", type=float, default=40.0, help="requests/s at the peak")
     parser.add_argument("--seed", type=int, default=1, help="of the arrivals")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the page")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args, console = arguments(), Console()
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
-        sys.stderr.write(f"make demo: install it with `apt-get install {' '.join(missing)}`\n")
-        return 1
+        return _refused(f"install it with `apt-get install {' '.join(missing)}`")
     try:
         source = trace_of(Path(os.environ.get("NIMBUSGUARD_TRACES") or TRACES), args.trace)
     except NimbusGuardError as error:
-        sys.stderr.write(f"make demo: {error}\n")
-        return 1
+        return _refused(str(error))
     except KeyError as error:
-        sys.stderr.write(f"make demo: --trace: expected a day for validation, got {error}\n")
-        return 1
-    console = Console()
+        return _refused(f"--trace: expected a day for validation, got {error}")
     traffic = compressed(source, peak_rate=args.rate, seconds=args.seconds)
-    rounds = asyncio.run(compare(traffic, seed=args.seed, console=console))
+    try:
+        rounds = asyncio.run(compare(traffic, seed=args.seed, console=console))
+    except KeyboardInterrupt:
+        return _refused("stopped before its end; no report was written")
     args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "report.html", traffic, TERMS, rounds)
     console.print()
@@ -85,6 +89,11 @@ def main() -> int:
         console.print(f"{name:<22} " + "  ".join(f"{value:>20}" for value in values))
     console.print(f"\n{args.out / 'report.html'}")
     return 0
+
+
+def _refused(why: str) -> int:
+    sys.stderr.write(f"make demo: {why}\n")
+    return 1
 
 
 if __name__ == "__main__":

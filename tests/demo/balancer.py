@@ -6,8 +6,8 @@ import asyncio
 import socket
 from pathlib import Path
 
+from tests.live.processes import Process, start, wait_until
 from tests.live.programs import program
-from tests.live.stack import Process, start, wait_until
 
 SLOTS = 40
 """Pods that it can know at once; far above what any run asks for."""

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiohttp import web
 from rich.console import Console
 
 from nimbusguard.contract.errors import NotFound
 from tests.demo.__main__ import TERMS, compare
+from tests.demo.deciders import OperatorProcess
 from tests.demo.report import figures, write
 from tests.demo.rounds import HPA, NIMBUSGUARD, Moment, Round, changes, direction_changes
 from tests.demo.traffic import EXCERPT_NAME, Request, Traffic, compressed, trace_of
 from tests.demo.view import View, bars
+from tests.live.processes import start
 from training.simulator.workload import scaled_to_peak
 
 SECONDS = 45.0
@@ -75,9 +78,10 @@ def test_without_the_traces_the_committed_day_is_replayed(tmp_path: Path) -> Non
 
 def test_a_folder_with_some_of_the_traces_is_a_mistake(tmp_path: Path) -> None:
     """It is named, rather than passed over for the committed day."""
-    (tmp_path / "wc98_requests_per_min.csv").write_text("timestamp,requests\n")
+    rows = "timestamp,requests\n1998-06-13T00:00:00,1\n1998-06-13T00:01:00,2\n"
+    (tmp_path / "wc98_requests_per_min.csv").write_text(rows)
 
-    with pytest.raises((NotFound, IndexError)):
+    with pytest.raises(NotFound, match=r"nasa_july_requests_per_min\.csv: not found"):
         trace_of(tmp_path, EXCERPT_NAME)
 
 
@@ -130,6 +134,30 @@ def test_the_view_shows_the_moment() -> None:
 
 
 @pytest.mark.service
+@pytest.mark.parametrize("path", ["/console/", "/elsewhere/"])
+async def test_the_console_is_told_where_there_is_one(path: str) -> None:
+    """Its address is asked for once; an operator without one has none."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html>", content_type="text/html")
+
+    app = web.Application()
+    app.add_routes([web.get(path, page)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    process = start([sys.executable, "-c", ""])
+    try:
+        found = await OperatorProcess(process=process, url=url).console()
+    finally:
+        process.end()
+        await runner.cleanup()
+
+    assert found == (f"{url}/console/" if path == "/console/" else None)
+
+
+@pytest.mark.service
 def test_an_unknown_day_is_one_line(tmp_path: Path) -> None:
     """And exit status 1, without a traceback."""
     done = subprocess.run(
@@ -143,3 +171,18 @@ def test_an_unknown_day_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "make demo: --trace: expected a day for validation, got 'nasa-1969-07-20'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.service
+def test_without_its_programs_it_says_how_to_get_them(tmp_path: Path) -> None:
+    """One line for both, and exit status 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.demo"],
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "make demo: install it with `apt-get install prometheus haproxy`\n"

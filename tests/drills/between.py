@@ -60,6 +60,7 @@ class Between:
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         faulty = request.path.endswith(self._path)
+        question = await request.read()
         if faulty and self.delay_s:
             await asyncio.sleep(self.delay_s)
         if faulty and self.status is not None:
@@ -71,7 +72,7 @@ class Between:
             async with self._session.request(
                 request.method,
                 f"{self.target}{request.path_qs}",
-                data=await request.read() or None,
+                data=question or None,
                 headers={"content-type": content_type},
             ) as response:
                 body, status = await response.read(), response.status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -37,11 +37,15 @@ def writes_of_scale(call: Call) -> bool:
     ids=["409", "429", "500-for-longer-than-a-leader-may-be-silent"],
 )
 async def test_a_failing_api_server_delays_and_breaks_nothing(
-    site: Site, operator: OperatorProcess, status: int, matches: object, lasting: int
+    site: Site,
+    operator: OperatorProcess,
+    status: int,
+    matches: Callable[[Call], bool],
+    lasting: int,
 ) -> None:
     """The workload keeps its replicas meanwhile; afterwards it gets those that it needs."""
     await until("decided", lambda: bool(site.on.cluster.status("web", "shop")), 20.0)
-    site.on.cluster.faults.append(Fault(matches, status))  # type: ignore[arg-type]
+    site.on.cluster.faults.append(Fault(matches, status))
     began_s = time.monotonic()
 
     site.set_replicas(TOO_FEW)
@@ -57,6 +61,10 @@ async def test_a_failing_api_server_delays_and_breaks_nothing(
         assert await operator.metric("nimbusguard_operator_scalings_total", result="conflict") > 0
 
 
+def decided_by_kserve(site: Site, name: str) -> Callable[[], bool]:
+    return lambda: site.source(name) == "kserve"
+
+
 async def test_a_dropped_watch_misses_no_policy(site: Site, operator: OperatorProcess) -> None:
     """Neither one that comes after the break nor the one that was there."""
     for number in range(2):
@@ -64,7 +72,7 @@ async def test_a_dropped_watch_misses_no_policy(site: Site, operator: OperatorPr
         site.set_replicas(3, name)
         site.on.cluster.drop_watches()
         async with site.policy(name, window_s=WINDOW_S):
-            await until("late policy decided", lambda n=name: site.source(n) == "kserve", 15.0)
+            await until("late policy decided", decided_by_kserve(site, name), 15.0)
 
     decided = await operator.answers()
     await intervals(2)

@@ -21,11 +21,13 @@ TERMS = Terms(interval_s=3.0)
 FIRST = 2
 LOW, HIGH = 4.0, 40.0
 """Ten requests in an interval are the fewest that the guard learns the cost of one from."""
-QUIET_S, RAMP_S, BUSY_S, SILENT_S = 8.0, 3.0, 16.0, 25.0
-WINDOW_S = 9.0
-"""Three intervals, so that the end of the load is seen to be followed within the drill."""
-CHANCE = 0.02
-"""Share of the requests by which two runs of the same decider differ on a busy machine."""
+QUIET_S, RAMP_S, BUSY_S, SILENT_S = 9.0, 3.0, 16.0, 29.0
+WINDOW_S = 15.0
+"""Five intervals: longer than the quiet before the surge, short enough to see its end followed."""
+CHANCE = 0.08
+"""Share of the requests by which two deciders of the same kind differ on a machine that does other
+work too: two HPAs in four such runs, on four cores at a load of 12, were 0, 1, 15 and 52 violations
+of 740 requests apart."""
 
 
 def surge(since_s: float) -> float:
@@ -74,6 +76,8 @@ async def test_a_tenfold_load_is_followed_with_no_more_violations_than_the_hpa(
     busy_s = QUIET_S + RAMP_S
     assert max(during(ours, busy_s, busy_s + 3 * TERMS.interval_s)) >= 4
     assert max(ours.wanted) <= TERMS.most
+    # Up with the load and down after it is one turn; a correction on the way makes two more.
+    assert direction_changes(ours.wanted) <= 3
     assert_no_more_violations(surged)
 
 
