@@ -129,17 +129,22 @@ class Drill:
         wait_until("a ready model", lambda: answers(address), 120)
 
 
+def states(count: int) -> list[list[float]]:
+    """Raw feature vectors from all over the table's range, the same ones every time."""
+    rng = np.random.default_rng(7)
+    lows = np.array([feature.minimum for feature in FEATURES])
+    highs = np.array([feature.maximum for feature in FEATURES])
+    rows: list[list[float]] = rng.uniform(lows, highs, (count, len(FEATURES))).tolist()
+    return rows
+
+
 async def ask(stable: Pair, canary: Pair, seconds: float) -> tuple[Load, Load]:
     """3,000 requests spread over a time, a quarter of them to the canary.
 
     Returns:
         What the callers of each saw.
     """
-    rng = np.random.default_rng(7)
-    lows = np.array([feature.minimum for feature in FEATURES])
-    highs = np.array([feature.maximum for feature in FEATURES])
-    rows = rng.uniform(lows, highs, (500, len(FEATURES)))
-    bodies = tuple(orjson.dumps({"instances": [row]}) for row in rows.tolist())
+    bodies = tuple(orjson.dumps({"instances": [row]}) for row in states(500))
     loads = tuple(
         Load(
             address=("127.0.0.1", pair.transformer),
