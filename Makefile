@@ -67,7 +67,7 @@ manifests: $(VENV)/.dev ## Render every overlay and check it against schemas and
 
 .PHONY: images
 
-images: $(VENV)/.dev ## Build both images with buildah, no engine needed (Debian, as root)
+images: $(VENV)/.dev ## Build the images with buildah, no engine needed (Debian, as root)
 	$(BIN)/python -m tests.images.build
 
 .PHONY: isvc-up isvc-down

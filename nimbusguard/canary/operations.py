@@ -21,6 +21,7 @@ from nimbusguard.canary.plan import (
     start_traffic,
     traffic_state,
 )
+from nimbusguard.contract.errors import NimbusGuardError
 from nimbusguard.policy.canary import Judgement, Verdict
 
 STEPS: Final = (1, 5, 25, 50, 100)
@@ -160,10 +161,18 @@ def watch(
 def _settled(
     operations: Operations, judge: Judge, wait: Callable[[], None], attempts: int, say: Say
 ) -> Verdict:
-    """The first verdict other than hold, or hold when the attempts are used up."""
+    """The first verdict other than hold, or hold when the attempts are used up.
+
+    Figures that cannot be had are no verdict: a scrape was missed, or Prometheus restarts. To give
+    up then would leave the canary with its share and nobody to watch it.
+    """
     for _ in range(attempts):
         wait()
-        judgement = judge(operations.status())
+        try:
+            judgement = judge(operations.status())
+        except NimbusGuardError as error:
+            say(f"{Verdict.HOLD.value}: not judged: {error}")
+            continue
         say(f"{judgement.verdict.value}: {'; '.join(judgement.reasons)}")
         if judgement.verdict is not Verdict.HOLD:
             return judgement.verdict

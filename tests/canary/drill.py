@@ -16,6 +16,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import httpx
 import numpy as np
@@ -32,6 +33,10 @@ from tests.live.processes import start, wait_until
 NAMESPACE = "nimbusguard-serving"
 REQUESTS, SHARE = 3000, 0.25
 HOP_S = 0.02
+CALM_S = 1.5 * HOP_S
+"""The stable version's p50, of which the hop is the most. Above it the machine has no time for four
+servers and measures itself: equal versions were then seen at 75 and 164 ms."""
+ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +134,22 @@ class Drill:
         wait_until("a ready model", lambda: answers(address), 120)
 
 
+def states(count: int) -> list[list[float]]:
+    """Raw feature vectors from all over the table's range, the same ones every time."""
+    rng = np.random.default_rng(7)
+    lows = np.array([feature.minimum for feature in FEATURES])
+    highs = np.array([feature.maximum for feature in FEATURES])
+    rows: list[list[float]] = rng.uniform(lows, highs, (count, len(FEATURES))).tolist()
+    return rows
+
+
 async def ask(stable: Pair, canary: Pair, seconds: float) -> tuple[Load, Load]:
     """3,000 requests spread over a time, a quarter of them to the canary.
 
     Returns:
         What the callers of each saw.
     """
-    rng = np.random.default_rng(7)
-    lows = np.array([feature.minimum for feature in FEATURES])
-    highs = np.array([feature.maximum for feature in FEATURES])
-    rows = rng.uniform(lows, highs, (500, len(FEATURES)))
-    bodies = tuple(orjson.dumps({"instances": [row]}) for row in rows.tolist())
+    bodies = tuple(orjson.dumps({"instances": [row]}) for row in states(500))
     loads = tuple(
         Load(
             address=("127.0.0.1", pair.transformer),
@@ -190,15 +200,21 @@ class Bench:
         self._asked = 0
 
     async def run(self, version: str, seconds: float) -> tuple[Outcome, Load, Load]:
-        """Ask 3,000 times, wait until Prometheus knows of it, judge what came since."""
-        began = time.perf_counter()
-        stable, canary = await ask(*self._pairs, seconds)
-        self._asked += stable.sent + canary.sent
-        wait_until(
-            "every request in Prometheus", lambda: _counted(self._prometheus) >= self._asked, 60
-        )
-        window = f"{math.ceil(time.perf_counter() - began)}s"
-        return self._judge(version, window), stable, canary
+        """Ask 3,000 times, wait until Prometheus knows of it, judge what came since.
+
+        Whether it counts is decided by the stable arm alone, before the judge is asked.
+        """
+        for _ in range(ATTEMPTS):
+            began = time.perf_counter()
+            stable, canary = await ask(*self._pairs, seconds)
+            self._asked += stable.sent + canary.sent
+            wait_until(
+                "every request in Prometheus", lambda: _counted(self._prometheus) >= self._asked, 60
+            )
+            if median(stable.latencies_s) <= CALM_S:
+                window = f"{math.ceil(time.perf_counter() - began)}s"
+                return self._judge(version, window), stable, canary
+        pytest.fail(f"{ATTEMPTS} times stable's own p50 was above {CALM_S} s: the machine is busy")
 
     def _judge(self, version: str, window: str) -> Outcome:
         flags = ["--version", version, "--prometheus", self._prometheus, "--window", window]

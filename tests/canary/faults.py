@@ -21,7 +21,7 @@ async def read_message(reader: asyncio.StreamReader) -> bytes:
     """One HTTP message with its body; empty at the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
+    except (asyncio.IncompleteReadError, ConnectionResetError):
         return b""
     lengths = [
         int(line.partition(b":")[2])

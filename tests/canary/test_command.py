@@ -13,6 +13,7 @@ from nimbusguard.canary.kubernetes import KubernetesCluster
 from nimbusguard.canary.operations import STEPS, Names, Operations, watch
 from nimbusguard.canary.plan import Kind, Rollout
 from nimbusguard.cli import main
+from nimbusguard.contract.errors import MetricsUnavailable
 from nimbusguard.policy.canary import Finding, Judgement, Verdict
 from tests.canary.api_server import ApiServer, Document
 from tests.manifests.rendering import render_overlay
@@ -217,3 +218,36 @@ def test_a_version_that_is_not_promoted_at_a_step_is_rolled_back(
     assert verdict is (Verdict.REFUSE if found is Verdict.REFUSE else Verdict.ROLL_BACK)
     assert weights(api) == [100, 0]
     assert uri(api, SERVICE).endswith("/1")
+
+
+def test_a_judgement_that_cannot_be_made_is_made_again(serve_objects: Serve) -> None:
+    """A missed scrape ends no roll-out; figures that never come end it with a rollback."""
+    api = serve_objects(render_overlay("canary-graph"))
+    told: list[str] = []
+
+    def judge_failing(times: int) -> Callable[[Rollout], Judgement]:
+        calls = iter(range(times + len(STEPS)))
+
+        def judge(rollout: Rollout) -> Judgement:
+            if next(calls) < times:
+                raise MetricsUnavailable("no answer")
+            return judgement(Verdict.PROMOTE)
+
+        return judge
+
+    verdicts = [
+        watch(
+            operations(),
+            version,
+            judge_failing(times),
+            wait=lambda: None,
+            max_judgements=3,
+            say=told.append,
+        )
+        for version, times in (("3", 2), ("4", 9))
+    ]
+
+    assert verdicts == [Verdict.PROMOTE, Verdict.ROLL_BACK]
+    assert told.count("hold: not judged: no answer") == 5
+    assert uri(api, SERVICE).endswith("/3")
+    assert weights(api) == [100, 0]

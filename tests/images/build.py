@@ -1,4 +1,4 @@
-"""`make images`: both images into podman's storage, by the recipe that the tests use."""
+"""`make images`: the images into podman's storage, by the recipe that the tests use."""
 
 from __future__ import annotations
 

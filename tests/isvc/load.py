@@ -21,6 +21,11 @@ class Load:
         bodies: Of the requests, one after another, over and over.
         rate: Requests per second, over all connections.
         connections: Callers.
+        sent: Requests so far.
+        failures: By reason: no answer, or another than 200.
+        versions: Decisions by the model version that made them.
+        latencies_s: Of every request.
+        seconds: How long it lasted, once it is over.
     """
 
     address: tuple[str, int]
@@ -33,11 +38,14 @@ class Load:
     failures: Counter[str] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
+    seconds: float = 0.0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Send until told to stop; each connection keeps its own schedule."""
+        started = time.perf_counter()
         await asyncio.gather(*(self._caller(index) for index in range(self.connections)))
+        self.seconds = time.perf_counter() - started
 
     def stop(self) -> None:
         """Let every caller finish its request and leave."""
