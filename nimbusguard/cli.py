@@ -19,6 +19,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "train": ("nimbusguard.commands.train", "learn a policy on simulated clusters"),
     "evaluate": ("nimbusguard.commands.evaluate", "judge policies over real traffic"),
     "gate": ("nimbusguard.commands.gate", "decide whether a trained policy may be published"),
+    "tune": ("nimbusguard.commands.tune", "search hyper-parameters here, or read Katib's best"),
+    "pipeline": ("nimbusguard.commands.pipeline", "metrics to a gated, published model, in steps"),
     "experience": (
         "nimbusguard.commands.experience",
         "count, export or prune what the operator recorded",

@@ -5,7 +5,7 @@ The rule, workload by workload, in this order:
 1. A required feature that vanished, a fingerprint of another contract, or less than half of the
    steps usable: the workload is refused.
 2. A step without a required feature, or within four steps after a counter reset, is a gap. Nothing
-   is filled in: between two gaps lies a segment, and one shorter than half an hour is left out.
+   is filled in: between two gaps lies a segment, and one shorter than two hours is left out.
 3. A segment's request rate becomes a window of traffic to learn from. Actions and rewards are never
    taken from it: the simulator makes those.
 
@@ -37,8 +37,8 @@ REPORT_FILE: Final = "report.json"
 GROUP: Final = "measured"
 MIN_USABLE_RATIO: Final = 0.5
 """Below it the gaps say more about the workload than the samples do."""
-MIN_SEGMENT_S: Final = 1800
-"""As for the shipped traces: a shorter window holds no rise, fall and stabilization window."""
+MIN_SEGMENT_S: Final = 7200
+"""The length of an episode: traffic beyond the end of a shorter window would have to be made up."""
 _MIN_RATE: Final = 0.1
 """Requests/s below which one request's CPU is lost in what an idle pod uses."""
 SERVICE_TIME_RANGE_S: Final = (0.02, 0.1)

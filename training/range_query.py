@@ -70,6 +70,13 @@ class Span:
         ]
 
 
+def span_before(end_s: float, hours: float, step_s: int) -> Span:
+    """The whole steps of some hours up to a moment."""
+    end = int(end_s // step_s) * step_s
+    steps = max(round(hours * 3600 / step_s), 1)
+    return Span(begin_s=end - steps * step_s, end_s=end, step_s=step_s)
+
+
 def feature_query(workloads: Sequence[WorkloadKey], step_s: int) -> str:
     """The eleven features of some workloads; of all, if none is named."""
     # A millisecond less than the step: up to Prometheus 2 a window holds both of its ends.

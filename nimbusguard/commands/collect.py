@@ -62,23 +62,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _span(args: argparse.Namespace, hours: float) -> Span:
     from training.dataset import PLAN_FILE
-    from training.range_query import Span
+    from training.range_query import Span, span_before
 
     known = args.out / PLAN_FILE
     if args.end is None and known.is_file():
         # A collection that was stopped goes on with its own range, not with a later one.
         return Span(**orjson.loads(known.read_bytes())["span"])
     now_s = time.time()  # noqa: TID251 - a command is where the clock is read
-    return span_of(now_s if args.end is None else args.end, hours, args.step)
-
-
-def span_of(end_s: float, hours: float, step_s: int) -> Span:
-    """The whole steps of some hours up to a moment."""
-    from training.range_query import Span
-
-    end = int(end_s // step_s) * step_s
-    steps = max(round(hours * 3600 / step_s), 1)
-    return Span(begin_s=end - steps * step_s, end_s=end, step_s=step_s)
+    return span_before(now_s if args.end is None else args.end, hours, args.step)
 
 
 def _workload(text: str) -> tuple[str, str]:
