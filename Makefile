@@ -146,7 +146,7 @@ tune: $(VENV)/.dev ## The Katib Experiment on this machine, hours of it; ARGS='-
 	$(BIN)/nimbusguard tune run $(ARGS)
 
 e2e: $(VENV)/.dev ## Metrics to a decision by a freshly trained model, on this machine; KUBECONFIG_E2E=file asks a cluster
-	$(BIN)/python -m pytest tests/e2e -m "service or cluster" $(if $(KUBECONFIG_E2E),--kubeconfig $(KUBECONFIG_E2E))
+	$(BIN)/python -m pytest tests/e2e -m "service$(if $(KUBECONFIG_E2E), or cluster)" $(if $(KUBECONFIG_E2E),--kubeconfig $(KUBECONFIG_E2E))
 
 # Each says what it lacks before it starts; KFP_HOST is the address of Kubeflow Pipelines' API.
 .PHONY: k8s-dev kubeflow-install kubeflow-pipelines kubeflow-experiments kubeflow-experiments-status kubeflow-experiments-best
