@@ -69,8 +69,8 @@ def submit(host: str, parameters: Mapping[str, Any], *, experiment: str = EXPERI
         run = client.create_run_from_pipeline_package(
             str(package),
             arguments=dict(parameters),
+            # Caching is left to the steps' own settings: said here, it would hold for all of them.
             experiment_name=experiment,
-            enable_caching=True,
         )
         return str(run.run_id)
 
@@ -100,7 +100,6 @@ def schedule(host: str, recurring: Mapping[str, Any]) -> str:
             no_catchup=not recurring["catch_up"],
             params=dict(recurring["parameters"]),
             pipeline_package_path=str(package),
-            enable_caching=True,
         )
         return str(made.recurring_run_id)
 

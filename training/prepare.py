@@ -22,19 +22,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from training.dataset import read_manifest, read_samples, write_document
 from training.inspection import REQUIRED, Course, courses, describe, runs
+from training.measured import ARRIVALS_FILE, GROUP, arrivals_document
 from training.range_query import Span
 from training.simulator.workload import Workload, scaled_to_peak
 
-ARRIVALS_FILE: Final = "arrivals.json"
 REPORT_FILE: Final = "report.json"
-GROUP: Final = "measured"
 MIN_USABLE_RATIO: Final = 0.5
 """Below it the gaps say more about the workload than the samples do."""
 MIN_SEGMENT_S: Final = 7200
@@ -102,7 +100,7 @@ def prepare(folder: Path, out: Path, rule: Rule) -> dict[str, Any]:
     if not windows and rule is Rule.REQUIRE:
         message = f"data set {folder}: expected a workload to learn from, got {_why(workloads)}"
         raise InvalidRequest(message)
-    write_document(out / ARRIVALS_FILE, {"windows": [_written(window) for window in windows]})
+    write_document(out / ARRIVALS_FILE, arrivals_document(windows))
     return report
 
 
@@ -150,25 +148,6 @@ def fit(course: Course) -> Fit:
         startup_s=float(np.median(starts)) if starts.size else None,
         peak_rate=float(np.percentile(rate, 99.9)) if rate.size else 0.0,
     )
-
-
-def read_arrivals(path: Path) -> list[Workload]:
-    """The windows that `prepare` wrote."""
-    document = orjson.loads(path.read_bytes())
-    return [
-        Workload(**{**window, "load": np.array(window["load"], dtype=np.float64)})
-        for window in document["windows"]
-    ]
-
-
-def _written(window: Workload) -> dict[str, Any]:
-    return {
-        "name": window.name,
-        "group": window.group,
-        "step_s": window.step_s,
-        "load": window.load.tolist(),
-        "peak_rate": window.peak_rate,
-    }
 
 
 def _told(course: Course, windows: Sequence[Workload], reasons: list[str]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from training.calibrate import calibrate
 from training.dqn import EpochRecord
 from training.evaluate import Court
 from training.lanes import ClusterEnvironment, LaneSettings
+from training.measured import read_arrivals
 from training.objective import Objective
-from training.prepare import read_arrivals
 from training.provenance import git_commit
 from training.settings import TrainingSettings
 from training.splits import calibration_windows, learning_windows

@@ -30,9 +30,10 @@ from training.gate import GateSettings
 from training.gating import Judged, hold_gate, judge_run, record_of
 from training.lanes import LaneSettings
 from training.lineup import FAMILIES
+from training.measured import ARRIVALS_FILE
 from training.objective import Objective
 from training.policies import version_q_function
-from training.prepare import ARRIVALS_FILE, REPORT_FILE, Rule, prepare
+from training.prepare import REPORT_FILE, Rule, prepare
 from training.report import page
 from training.seeds import Plan, describe, name_candidate, run_seed, seed_directory
 from training.settings import TrainingSettings

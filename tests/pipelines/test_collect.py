@@ -31,7 +31,8 @@ from tests.pipelines.history import (
 from training.collect import CollectPlan, collect
 from training.dataset import read_manifest, read_samples
 from training.inspection import courses, gaps
-from training.prepare import Rule, prepare, read_arrivals
+from training.measured import read_arrivals
+from training.prepare import Rule, prepare
 from training.range_query import RangeClient, Span
 
 pytestmark = pytest.mark.service
