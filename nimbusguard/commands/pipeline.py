@@ -90,7 +90,8 @@ def _compile(args: argparse.Namespace) -> int:
 
 def parameters_of(args: argparse.Namespace) -> dict[str, Any]:
     """Flags over environment over the pipeline's own defaults."""
-    from nimbusguard.settings import KEYS, from_environ, read_keys
+    from nimbusguard.environment import read_keys
+    from nimbusguard.settings import KEYS, from_environ
     from training.simulator.settings import TraceSettings
 
     environ = os.environ  # noqa: TID251 - handed on, not read

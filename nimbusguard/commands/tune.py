@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 def overrides() -> Overrides:
     """What the environment sets; a key that is not set leaves what the Experiment says."""
-    from nimbusguard.settings import KEYS, from_environ, read_keys
+    from nimbusguard.environment import read_keys
+    from nimbusguard.settings import KEYS, from_environ
     from training.katib import Overrides
 
     environ = os.environ  # noqa: TID251 - handed on, not read
