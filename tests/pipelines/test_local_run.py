@@ -69,12 +69,14 @@ def test_an_untrained_network_is_refused_and_nothing_is_published(
 def test_a_run_that_is_killed_goes_on_without_repeating_a_finished_step(
     metrics: str, tmp_path: Path
 ) -> None:
-    """Killed in the middle of three steps one after the other; one version, whole, on trial."""
+    """Killed in the middle of five steps one after the other; one version, whole, on trial."""
     folder, store = tmp_path / "run", tmp_path / "store"
     asked = command(folder, metrics, store, LIMITS)
     begun = (
+        "work/data/samples/*/*.parquet",
         "work/training/seed-*/curve.csv",
         "steps/*/evaluate/candidate/plan.json",
+        "steps/*/gate/verdict/gate.json",
         f"../store/{NAME}/1/metadata.json",
     )
 
