@@ -60,9 +60,7 @@ class Budget:
 
     def learner(self) -> TrainingSettings:
         """The learner's settings."""
-        return TrainingSettings().with_changes(
-            {name: _text(value) for name, value in self.settings.items()}
-        )
+        return TrainingSettings().with_values(self.settings)
 
 
 def prepare_data(data: Path, out: Path, *, traces: str, rule: str) -> dict[str, Any]:
@@ -259,13 +257,3 @@ def _json(document: Mapping[str, Any]) -> dict[str, Any]:
     text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY, default=list)
     plain: dict[str, Any] = orjson.loads(text)
     return plain
-
-
-def _text(value: object) -> str:
-    """A setting as a command line has it."""
-    if isinstance(value, list | tuple):
-        return ",".join(str(int(part)) for part in value)
-    # JSON and KFP know no whole numbers: 3.0 is the 3 of `epochs`.
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)

@@ -182,14 +182,13 @@ def plan_of(args: argparse.Namespace, traces: Path, objective: Objective) -> Pla
     """What the flags ask for."""
     searched = ("learning_rate", "discount", "exploration", "batch_size", "hidden_width", "n_step")
     found = settings_of({name: getattr(args, name) for name in searched})
-    found["hidden"] = ",".join(map(str, found["hidden"]))
-    changes = {name: str(value) for name, value in found.items()}
-    changes |= dict(text.split("=", 1) for text in args.set)
     return Plan(
         seeds=(args.seed,),
         directory=Path(),
         traces=traces,
-        settings=TrainingSettings().with_changes(changes),
+        settings=TrainingSettings()
+        .with_values(found)
+        .with_changes(dict(text.split("=", 1) for text in args.set)),
         lanes=LaneSettings(guard=GuardSettings()),
         objective=objective,
         calibration_decisions=args.calibration_decisions,

@@ -90,6 +90,7 @@ def _compile(args: argparse.Namespace) -> int:
 
 def parameters_of(args: argparse.Namespace) -> dict[str, Any]:
     """Flags over environment over the pipeline's own defaults."""
+    from nimbusguard.commands.train import config_of
     from nimbusguard.environment import read_keys
     from nimbusguard.settings import KEYS, from_environ
     from training.simulator.settings import TraceSettings
@@ -107,7 +108,7 @@ def parameters_of(args: argparse.Namespace) -> dict[str, Any]:
     if "training_epochs" in given:
         learner["epochs"] = settings.training_epochs
     if args.config:
-        learner |= orjson.loads(args.config.read_bytes())["settings"]
+        learner |= config_of(args.config)
     parameters |= dict(_parameter(text) for text in args.set)
     if learner:
         parameters["settings"] = {**learner, **parameters.get("settings", {})}

@@ -89,7 +89,8 @@ def test_a_run_that_is_killed_goes_on_without_repeating_a_finished_step(
     assert open_store(store).versions(NAME) == ["1"]
     assert open_store(store).aliases(NAME) == {"canary": "1"}
     open_store(store).verify(NAME, "1")
-    once = {"collect", "prepare", "gate", "start-canary"}
+    # Collect, gate and publish are short: the kill may fall between their end and its record.
+    once = {"prepare", "train-0", "train-1", "evaluate", "start-canary"}
     assert {name: executions(folder).count(name) for name in once} == dict.fromkeys(once, 1)
 
 

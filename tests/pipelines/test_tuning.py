@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from nimbusguard.cli import main
+from nimbusguard.commands.train import config_of
 from nimbusguard.contract.errors import InvalidRequest
 from tests.live.processes import ROOT, wait_until
 from tests.pipelines.runs import COMMAND, environment
 from training.katib import Experiment, experiment_of
+from training.settings import TrainingSettings
 from training.simulator.settings import TraceSettings
 from training.tuning import Search, run_search
 
@@ -159,14 +161,25 @@ def test_a_search_that_is_killed_goes_on_with_the_trials_that_were_under_way(
 def test_best_reads_a_local_search_and_writes_the_training_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The config is what `pipeline run --config` takes."""
+    """The config is what `train` and `pipeline run` take with `--config`."""
     report = searched(tmp_path)
     out = tmp_path / "training.json"
 
     assert main(["tune", "best", "--dir", str(tmp_path / "search"), "--out", str(out)]) == 0
 
     assert json.loads(out.read_text())["settings"] == report["best"]["settings"]
+    assert config_of(out) == report["best"]["settings"]
+    assert TrainingSettings().with_values(config_of(out)).branch_steps >= 20
     assert "written to" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_training_config_is_refused(tmp_path: Path) -> None:
+    """With its name."""
+    file = tmp_path / "config.json"
+    file.write_text("[]")
+
+    with pytest.raises(InvalidRequest, match=r"--config: expected what .* got .*config.json"):
+        config_of(file)
 
 
 def test_best_reads_what_kubectl_printed(tmp_path: Path) -> None:
