@@ -3,18 +3,12 @@
 Optuna takes Katib's place. A trial is a process of its own, told by flags and read by its output;
 so a trial that crashes fails alone. Everything is in the folder of the search: `study.journal` (to
 resume), a log for each trial, `report.json`, and the Experiment as it was read.
-
-Bayesian optimization is a tree-structured Parzen estimator (Bergstra et al. 2011) here and a
-Gaussian process on a cluster: both model the objective from the trials so far; they are not the
-same search.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +16,16 @@ from threading import Lock
 from typing import Any, Final
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from nimbusguard.contract.errors import InvalidRequest
 from training.dataset import write_document
-from training.katib import Experiment, Parameter, read_line
+from training.katib import Experiment
+from training.study import distribution_of, pruner_of, sampler_of
 from training.trial import settings_of
+from training.trial_process import Outcome, execute
 
 JOURNAL_FILE: Final = "study.journal"
 REPORT_FILE: Final = "report.json"
@@ -62,17 +52,6 @@ class Search:
     """Further arguments of every trial, to make it smaller; a search is resumed with the same."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How one trial's process ended."""
-
-    values: Mapping[str, float]
-    """Last figure of each metric."""
-    is_stopped: bool
-    reason: str | None
-    """Why it failed; None if it did not."""
-
-
 def run_search(search: Search, say: Say) -> dict[str, Any]:
     """Run the trials that are missing, and report.
 
@@ -92,7 +71,7 @@ def run_search(search: Search, say: Say) -> dict[str, Any]:
     def work() -> None:
         while (trial := _next(search, study, lock)) is not None:
             values = _text_values(search.experiment, trial.params)
-            outcome = _execute(search, values, trial)
+            outcome = _execute(search, values, f"trial-{trial.number}.log", trial)
             with lock:
                 _tell(search, study, trial, outcome)
                 say(_line(search, study, trial.number))
@@ -111,49 +90,13 @@ def compare(search: Search, best: Mapping[str, str]) -> dict[str, Any]:
     """
     costs = {}
     for name, values in (("default", dict(DEFAULTS)), ("tuned", dict(best))):
-        outcome = _execute(search, values, None, "--judge=validate", log=f"compare-{name}.log")
+        outcome = _execute(search, values, f"compare-{name}.log", None, "--judge=validate")
         if outcome.reason is not None:
             message = f"comparison, {name}: expected a finished trial, got {outcome.reason}"
             raise InvalidRequest(message)
         costs[name] = outcome.values[search.experiment.objective]
     better = costs["tuned"] <= costs["default"]
     return {"judged_on": "validation windows", **costs, "tuned_at_least_as_good": better}
-
-
-def distribution_of(parameter: Parameter) -> BaseDistribution:
-    """A dimension as Optuna has it."""
-    if parameter.choices:
-        return CategoricalDistribution(parameter.choices)
-    if parameter.kind == "int":
-        return IntDistribution(
-            int(parameter.low), int(parameter.high), step=int(parameter.step or 1)
-        )
-    return FloatDistribution(
-        parameter.low, parameter.high, log=parameter.is_log, step=parameter.step
-    )
-
-
-def sampler_of(experiment: Experiment) -> optuna.samplers.BaseSampler:
-    """What proposes the next trial."""
-    text = experiment.algorithm_settings.get("random_state")
-    seed = None if text is None else int(text)
-    if experiment.algorithm == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if experiment.algorithm in ("bayesianoptimization", "tpe"):
-        # A running trial counts as a bad one, so that parallel trials do not try the same.
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    message = f"algorithm: expected random, tpe or bayesianoptimization, got {experiment.algorithm}"
-    raise InvalidRequest(message)
-
-
-def pruner_of(experiment: Experiment) -> optuna.pruners.BasePruner:
-    """What stops a trial that is behind."""
-    if experiment.early_stopping is None:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(
-        n_startup_trials=int(experiment.early_stopping["min_trials_required"]),
-        n_warmup_steps=int(experiment.early_stopping["start_step"]),
-    )
 
 
 def _opened(search: Search) -> optuna.Study:
@@ -227,53 +170,10 @@ def _completed(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _execute(
-    search: Search,
-    values: Mapping[str, str],
-    trial: optuna.Trial | None,
-    *more: str,
-    log: str | None = None,
+    search: Search, values: Mapping[str, str], log: str, trial: optuna.Trial | None, *more: str
 ) -> Outcome:
-    """Run the trial's process to its end, or stop it when the median is far ahead."""
     command = [*search.experiment.command_of(values), *search.extra, *more]
-    if command[0] == "python":
-        command[0] = sys.executable
-    name = log or f"trial-{trial.number if trial else 0}.log"
-    found: dict[str, float] = {}
-    reports = 0
-    is_stopped = False
-    with (search.folder / name).open("w") as file:
-        process = subprocess.Popen(  # noqa: S603 - the command of the Experiment
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        with process:
-            for line in _lines(process, file.write):
-                metrics = dict(read_line(line, search.experiment.metrics))
-                found |= metrics
-                if trial is None or search.experiment.objective not in metrics or is_stopped:
-                    continue
-                trial.report(metrics[search.experiment.objective], reports)
-                reports += 1
-                if trial.should_prune():
-                    is_stopped = True
-                    process.terminate()
-    if is_stopped:
-        return Outcome(values=found, is_stopped=True, reason=None)
-    return Outcome(values=found, is_stopped=False, reason=_why(search, process.returncode, found))
-
-
-def _lines(process: subprocess.Popen[str], write: Callable[[str], object]) -> Iterator[str]:
-    assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
-    for line in process.stdout:
-        write(line)
-        yield line
-
-
-def _why(search: Search, status: int, found: Mapping[str, float]) -> str | None:
-    if status != 0:
-        return f"exit status {status}"
-    if search.experiment.objective not in found:
-        return f"no {search.experiment.objective} was reported"
-    return None
+    return execute(search.experiment, command, search.folder / log, trial)
 
 
 def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:

@@ -28,8 +28,9 @@ from training.katib import (
     read_line,
 )
 from training.settings import TrainingSettings
+from training.study import distribution_of
 from training.trial import cost_at_budget, settings_of
-from training.tuning import DEFAULTS, distribution_of
+from training.tuning import DEFAULTS
 
 FILE = ROOT / "manifests/katib/experiment.yaml"
 KATIB_FILTER = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
