@@ -2,7 +2,7 @@
 
 Optuna takes Katib's place. A trial is a process of its own, told by flags and read by its output;
 so a trial that crashes fails alone. Everything is in the folder of the search: `study.journal` (to
-resume), a log for each trial, `report.json`, and the Experiment as it was read.
+resume), a log for each trial, and `report.json`.
 """
 
 from __future__ import annotations
@@ -189,7 +189,11 @@ def _tell(search: Search, study: optuna.Study, trial: optuna.Trial, outcome: Out
 
 
 def _reported(search: Search, study: optuna.Study) -> dict[str, Any]:
-    trials = [each for each in study.get_trials(deepcopy=False) if not _interrupted(each)]
+    trials = [
+        each
+        for each in study.get_trials(deepcopy=False)
+        if each.state is not TrialState.WAITING and not _interrupted(each)
+    ]
     report: dict[str, Any] = {
         "experiment": search.experiment.name,
         "objective": search.experiment.objective,
