@@ -135,3 +135,56 @@ evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluati
 .PHONY: demo
 demo: $(VENV)/.dev ## The closed loop live on a real trace, beside the HPA; ten minutes; ARGS='--seconds 120'
 	$(BIN)/python -m tests.demo $(ARGS)
+
+# --- train in the open ---
+.PHONY: pipeline tune e2e
+
+pipeline: $(VENV)/.dev ## The training pipeline on this machine: PROMETHEUS=http://…; ARGS='--set hours=24.0'
+	$(BIN)/nimbusguard pipeline run --local $(if $(PROMETHEUS),--prometheus $(PROMETHEUS)) $(ARGS)
+
+tune: $(VENV)/.dev ## The Katib Experiment on this machine, hours of it; ARGS='-- --set epochs=4' makes it small
+	$(BIN)/nimbusguard tune run $(ARGS)
+
+e2e: $(VENV)/.dev ## Metrics to a decision by a freshly trained model, on this machine; KUBECONFIG_E2E=file asks a cluster
+	$(BIN)/python -m pytest tests/e2e -m "service$(if $(KUBECONFIG_E2E), or cluster)" $(if $(KUBECONFIG_E2E),--kubeconfig $(KUBECONFIG_E2E))
+
+# Each says what it lacks before it starts; KFP_HOST is the address of Kubeflow Pipelines' API.
+.PHONY: k8s-dev kubeflow-install kubeflow-pipelines kubeflow-experiments kubeflow-experiments-status kubeflow-experiments-best
+.PHONY: katib-there kfp-there
+
+KFP_VERSION ?= 2.17.0
+KATIB_VERSION ?= v0.19.0
+EXPERIMENTS := nimbusguard-experiments
+EXPERIMENT := nimbusguard-dqn-hyperparameter-tuning
+
+k8s-dev: ## Choose what to set up: 1 local models, 2 Kubeflow, 3 both; CHOICE=1 asks nothing
+	@BIN=$(BIN) MAKE="$(MAKE)" CHOICE="$(CHOICE)" bash manifests/k8s-dev.sh
+
+kubeflow-install: kubectl-there ## Kubeflow Pipelines and Katib, standalone, into the current cluster
+	@echo "context: $$(kubectl config current-context)"
+	kubectl apply -k "github.com/kubeflow/pipelines/manifests/kustomize/cluster-scoped-resources?ref=$(KFP_VERSION)"
+	kubectl wait --for=condition=established --timeout=60s crd/applications.app.k8s.io
+	kubectl apply -k "github.com/kubeflow/pipelines/manifests/kustomize/env/platform-agnostic?ref=$(KFP_VERSION)"
+	kubectl apply --server-side -k "github.com/kubeflow/katib/manifests/v1beta1/installs/katib-standalone?ref=$(KATIB_VERSION)"
+	kubectl -n kubeflow wait --for=condition=available --timeout=600s deployment/ml-pipeline deployment/katib-controller
+
+kfp-there:
+	@test -n "$(KFP_HOST)" || { echo "KFP_HOST is not set; kubectl -n kubeflow port-forward service/ml-pipeline 8888 and KFP_HOST=http://127.0.0.1:8888" >&2; exit 1; }
+	@curl -fsS --max-time 10 "$(KFP_HOST)/apis/v2beta1/healthz" > /dev/null || { echo "Kubeflow Pipelines does not answer at $(KFP_HOST)" >&2; exit 1; }
+
+katib-there: kubectl-there
+	@kubectl get crd experiments.kubeflow.org > /dev/null 2>&1 || { echo "Katib is not installed; see: make kubeflow-install" >&2; exit 1; }
+
+kubeflow-pipelines: kfp-there $(VENV)/.dev ## Let the cluster run the training pipeline once a week: KFP_HOST=http://…
+	$(BIN)/nimbusguard pipeline schedule --host $(KFP_HOST) $(ARGS)
+
+kubeflow-experiments: katib-there $(VENV)/.dev ## Start the search for hyper-parameters, with what the environment sets
+	kubectl apply -f manifests/katib/namespace.yaml -f manifests/katib/traces.yaml
+	$(BIN)/nimbusguard tune render | kubectl apply -f -
+
+kubeflow-experiments-status: katib-there ## Where the search stands: conditions and trials
+	kubectl -n $(EXPERIMENTS) get experiment $(EXPERIMENT) -o 'custom-columns=NAME:.metadata.name,STATE:.status.conditions[-1:].type,TRIALS:.status.trials,SUCCEEDED:.status.trialsSucceeded,FAILED:.status.trialsFailed,RUNNING:.status.trialsRunning'
+	kubectl -n $(EXPERIMENTS) get trials
+
+kubeflow-experiments-best: katib-there $(VENV)/.dev ## The best parameters so far, written as a training config
+	$(BIN)/nimbusguard tune best --cluster $(ARGS)

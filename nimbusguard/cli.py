@@ -15,9 +15,12 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("nimbusguard.commands.serve", "start transformer and predictor on this machine"),
     "decide": ("nimbusguard.commands.decide", "one decision, for a payload or from Prometheus"),
     "models": ("nimbusguard.commands.models", "versions of the network: list, publish, promote"),
+    "collect": ("nimbusguard.commands.collect", "hours of metrics into a data set for training"),
     "train": ("nimbusguard.commands.train", "learn a policy on simulated clusters"),
     "evaluate": ("nimbusguard.commands.evaluate", "judge policies over real traffic"),
     "gate": ("nimbusguard.commands.gate", "decide whether a trained policy may be published"),
+    "tune": ("nimbusguard.commands.tune", "search hyper-parameters here, or read Katib's best"),
+    "pipeline": ("nimbusguard.commands.pipeline", "metrics to a gated, published model, in steps"),
     "experience": (
         "nimbusguard.commands.experience",
         "count, export or prune what the operator recorded",

@@ -7,7 +7,7 @@ and the windows are what an interval resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -136,6 +136,21 @@ class Judgement:
             windows=tuple(self.windows[row] for row in rows),
             groups=tuple(self.groups[row] for row in rows),
             **arrays,
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """All of it, for `from_record` in another process."""
+        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        return {"policy": self.policy, "windows": self.windows, "groups": self.groups, **arrays}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Judgement:
+        """What `to_record` gave."""
+        return cls(
+            policy=record["policy"],
+            windows=tuple(record["windows"]),
+            groups=tuple(record["groups"]),
+            **{name: np.array(record[name], dtype=np.float64) for name in _ARRAYS},
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from training.calibrate import calibrate
 from training.dqn import EpochRecord
 from training.evaluate import Court
 from training.lanes import ClusterEnvironment, LaneSettings
+from training.measured import read_arrivals
 from training.objective import Objective
 from training.provenance import git_commit
 from training.settings import TrainingSettings
@@ -49,6 +50,8 @@ class Plan:
     resume: bool = False
     calibration_decisions: int | None = None
     """Cuts the calibration windows short, for a run that only proves that training works."""
+    measured: Path | None = None
+    """What `training.prepare` wrote of a user's own traffic, to be learnt from as well."""
 
 
 Progress = Callable[[int, EpochRecord], None]
@@ -105,7 +108,7 @@ def environment_of(plan: Plan) -> ClusterEnvironment:
     group = 5 if settings.branch_steps > 0 else 1
     groups = settings.lanes // group
     return ClusterEnvironment(
-        learning_windows(plan.traces),
+        learning_windows(plan.traces, read_arrivals(plan.measured) if plan.measured else ()),
         plan.objective,
         lanes=settings.lanes,
         measuring=round(groups * settings.greedy_lanes_ratio) * group,

@@ -131,6 +131,24 @@ class TrainingSettings:
             parsed[name] = _parse(name, text, getattr(self, name))
         return dataclasses.replace(self, **parsed)
 
+    def with_values(self, values: Mapping[str, Any]) -> TrainingSettings:
+        """These settings with some given as JSON has them: `tune best`, or a pipeline's parameter.
+
+        Raises:
+            InvalidRequest: A name is no setting, or its value does not parse.
+        """
+        return self.with_changes({name: _spelled(value) for name, value in values.items()})
+
+
+def _spelled(value: object) -> str:
+    """A JSON value as a command line has it."""
+    if isinstance(value, list | tuple):
+        return ",".join(_spelled(part) for part in value)
+    # JSON may have 3.0 for the 3 of `epochs`: Kubeflow's parameters know no whole numbers.
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
 
 def _parse(name: str, text: str, default: object) -> object:
     try:

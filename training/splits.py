@@ -23,11 +23,16 @@ _SEASON: Final = ("taxi", 4)
 """A clean season adds little: a handful of its days is enough."""
 
 
-def learning_windows(folder: Path) -> list[Workload]:
-    """What is learnt from: every service as often as the others, in a fixed order."""
+def learning_windows(folder: Path, measured: Sequence[Workload] = ()) -> list[Workload]:
+    """What is learnt from: every service as often as the others, in a fixed order.
+
+    Args:
+        folder: Where the traces lie.
+        measured: Windows of a user's own traffic (`training.prepare`): together one more service.
+    """
     kept = {window.name for window in calibration_windows(folder)}
     found: list[Workload] = []
-    for group, members in _by_group(windows(Use.TRAIN, folder)).items():
+    for group, members in _by_group([*windows(Use.TRAIN, folder), *measured]).items():
         rest = [window for window in members if window.name not in kept]
         count = _SEASON[1] if group == _SEASON[0] else _EACH
         found += [rest[index % len(rest)] for index in range(count)]

@@ -60,7 +60,7 @@ def train_seed(
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
     learner = Learner(run.settings, STATE_DIM, ACTION_DIM)
-    buffer, epochs = _memory(run.settings)
+    buffer, epochs = memory_of(run.settings)
     first = _open_directory(run, learner, buffer)
     with _curve(run, fresh=first == 0) as write:
         for record in epochs(
@@ -78,7 +78,7 @@ def train_seed(
     return learner
 
 
-def _memory(settings: TrainingSettings) -> tuple[Any, Callable[..., Iterator[EpochRecord]]]:
+def memory_of(settings: TrainingSettings) -> tuple[Any, Callable[..., Iterator[EpochRecord]]]:
     """The buffer that the settings ask for, and the loop that fills it."""
     if settings.branch_steps > 0:
         groups = settings.lanes // ACTION_DIM

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.evaluate import Court, Judgement
+    from training.evaluate import Court
     from training.gate import Verdict
 
 
@@ -27,22 +27,22 @@ def run(args: argparse.Namespace) -> int:
     import orjson
 
     from training.candidate import candidate_seed, export_seed, write_files
+    from training.gate import GateSettings
+    from training.gating import hold_gate, judge_run, record_of
 
     plan = orjson.loads((args.run / "plan.json").read_bytes())
     chosen = candidate_seed(args.run)
     exported = export_seed(args.run, chosen)
     write_files(exported, args.run / "candidate")
     court = _court(args, plan)
-    judged = {seed: _judge(args.run, seed, plan, court) for seed in plan["seeds"]}
-    verdict, rival = _decide(court, judged, chosen, parity=exported.parity.passed)
-    evaluation = {
-        "gate": verdict.to_json(),
-        "against": rival.to_json(),
-        "candidate": judged[chosen].to_json(),
-        "windows": [window.name for window in court.windows],
-        "seeds": list(court.seeds),
-        "guard": plan["lanes"]["guard"],
-    }
+    judged = judge_run(args.run, plan, court)
+    verdict = hold_gate(
+        GateSettings(violation_budget_ratio=court.objective.violation_budget_ratio),
+        judged,
+        chosen,
+        parity=exported.parity.passed,
+    )
+    evaluation = record_of(verdict, judged, chosen, plan)
     (args.run / "gate.json").write_bytes(orjson.dumps(evaluation, option=orjson.OPT_INDENT_2))
     _print(verdict)
     if args.publish:
@@ -62,40 +62,6 @@ def _court(args: argparse.Namespace, plan: dict[str, Any]) -> Court:
         objective=Objective(**plan["objective"]),
         decisions=args.decisions,
     )
-
-
-def _judge(directory: Path, seed: int, plan: dict[str, Any], court: Court) -> Judgement:
-    from nimbusguard.policy.guard import GuardSettings
-    from training import checkpoint
-    from training.calibrate import judge_multipliers
-    from training.seeds import read_calibration, seed_directory
-
-    network, _ = checkpoint.read_network(seed_directory(directory, seed) / "network.npz")
-    multiplier = float(read_calibration(directory, seed)["multiplier"])
-    rails = GuardSettings(**plan["lanes"]["guard"])
-    return judge_multipliers(network, [multiplier], court, rails=rails, label=f"seed-{seed}")[0]
-
-
-def _decide(
-    court: Court, judged: dict[int, Judgement], chosen: int, *, parity: bool
-) -> tuple[Verdict, Judgement]:
-    import numpy as np
-
-    from training.evaluate import best_within
-    from training.gate import GateSettings, decide
-    from training.lineup import FAMILIES
-
-    budget = court.objective.violation_budget_ratio
-    rival = best_within(FAMILIES["hpa"].judge(court), budget)
-    verdict = decide(
-        GateSettings(violation_budget_ratio=budget),
-        judged[chosen],
-        rival,
-        seeds=list(judged.values()),
-        parity=parity,
-        rng=np.random.default_rng(0),
-    )
-    return verdict, rival
 
 
 def _print(verdict: Verdict) -> None:

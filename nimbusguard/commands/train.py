@@ -24,6 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=2, help="seeds at once (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument(
+        "--config", type=Path, help="what `tune best` wrote; --set changes it further"
+    )
+    parser.add_argument(
         "--set",
         nargs="*",
         default=[],
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         seeds=tuple(args.seeds),
         directory=args.out,
         traces=TraceSettings.from_environ().folder,
-        settings=TrainingSettings().with_changes(groups[""]),
+        settings=TrainingSettings().with_values(config_of(args.config)).with_changes(groups[""]),
         lanes=LaneSettings(guard=_changed(GuardSettings(), groups["guard"])),
         objective=_changed(Objective(), groups["objective"]),
         resume=args.resume,
@@ -61,6 +64,20 @@ def run(args: argparse.Namespace) -> int:
         seed = run_seeds(plan, processes=args.processes, progress=display.show)
     display.say(f"candidate: seed {seed}; judge it with: nimbusguard gate --run {args.out}")
     return 0
+
+
+def config_of(path: Path | None) -> dict[str, Any]:
+    """The settings that a training config holds; none without one."""
+    import orjson
+
+    if path is None:
+        return {}
+    try:
+        found: dict[str, Any] = orjson.loads(path.read_bytes())["settings"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        message = f"--config: expected what `nimbusguard tune best` wrote, got {path}: {error}"
+        raise InvalidRequest(message) from error
+    return found
 
 
 def _by_prefix(changes: list[str]) -> dict[str, dict[str, str]]:
