@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
@@ -79,6 +79,8 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     """JSON schema of one V1 instance, for the OpenAPI description."""
     v1_prediction: ClassVar[Mapping[str, Any]]
     """JSON schema of one V1 prediction."""
+    v1_beside: ClassVar[Mapping[str, Any]] = {}
+    """JSON schemas of what a V1 answer has beside the list of its rows, by key."""
     v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = ()
     """JSON schemas of V1 bodies beside `{"instances": […]}`."""
     v1_example: ClassVar[Any]
@@ -90,6 +92,11 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     @abstractmethod
     def version(self) -> str | None:
         """The version of the model that answers now, if known."""
+
+    @property
+    def explanation(self) -> ModelService[Any, Any] | None:
+        """What answers `:explain` and V2 requests for outputs of its own; None if nothing does."""
+        return None
 
     @abstractmethod
     def check_ready(self) -> None:
@@ -139,3 +146,20 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     @abstractmethod
     def v2_response(self, result: ResultT) -> InferResponse:
         """The V2 answer."""
+
+
+def answering(
+    service: ModelService[Any, Any], asked: Iterable[str] | None
+) -> ModelService[Any, Any]:
+    """The service that has all outputs that a V2 request asks for: explanations cost more.
+
+    Args:
+        service: The model.
+        asked: Names of outputs; None when none in particular.
+    """
+    explanation = service.explanation
+    if explanation is None or not asked:
+        return service
+    own = {spec.name for spec in service.outputs}
+    extra = {spec.name for spec in explanation.outputs} - own
+    return service if extra.isdisjoint(asked) else explanation

@@ -23,7 +23,7 @@ from nimbusguard.contract.errors import (
     NonFiniteOutput,
     Overloaded,
 )
-from nimbusguard.contract.features import NAMES, STATE_DIM
+from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
 from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
@@ -32,6 +32,7 @@ from serving.calls import Call, ModelService, deliver
 from serving.metrics import ServingMetrics, ServingState
 from serving.settings import ServerSettings
 from transformer import schema
+from transformer.explanation import TransformerExplanation
 from transformer.hop import PredictorClient
 from transformer.lookup import WorkloadLookup
 from transformer.options import options_of_tensors
@@ -61,18 +62,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
 
     component: ClassVar[str] = "transformer"
     platform: ClassVar[str] = "nimbusguard_transformer"
-    inputs: ClassVar[Sequence[TensorSpec]] = (
-        TensorSpec("raw_metrics", ("FP64", "FP32"), (-1, STATE_DIM)),
-        TensorSpec("current_replicas", ("INT64",), (-1,), required=False),
-        TensorSpec("min_replicas", ("INT64",), (-1,), required=False),
-        TensorSpec("max_replicas", ("INT64",), (-1,), required=False),
-    )
-    outputs: ClassVar[Sequence[TensorSpec]] = (
-        TensorSpec("action_index", ("INT64",), (-1,)),
-        TensorSpec("action", ("BYTES",), (-1,)),
-        TensorSpec("target_replicas", ("INT64",), (-1,)),
-        TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM)),
-    )
+    inputs: ClassVar[Sequence[TensorSpec]] = schema.INPUTS
+    outputs: ClassVar[Sequence[TensorSpec]] = schema.OUTPUTS
     v1_instance: ClassVar[Mapping[str, Any]] = schema.INSTANCE
     v1_prediction: ClassVar[Mapping[str, Any]] = schema.DECISION
     v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = (schema.CLUSTER_STATE,)
@@ -107,7 +98,19 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
+        self._explanation = TransformerExplanation(
+            self,
+            client,
+            lookup,
+            deadline_s=settings.deadline_s,
+            absent_as_zero=self._absent_as_zero,
+        )
         metrics.snapshot = self._state
+
+    @property
+    def explanation(self) -> TransformerExplanation:
+        """What answers `:explain`."""
+        return self._explanation
 
     @property
     def version(self) -> str | None:
