@@ -27,6 +27,7 @@ from nimbusguard.contract.tensors import (
     parse_infer,
 )
 from serving.calls import Call, ModelService, answering
+from serving.console import ConsoleRoutes
 from serving.http_message import HttpRequest
 from serving.metrics import ServingMetrics
 from serving.openapi import openapi_document
@@ -127,6 +128,8 @@ class RestApp(Generic[PayloadT, ResultT]):
         }
         if self._service.explanation is not None:
             routes[v1 + b":explain"] = {b"POST": self._explain}
+        if self._service.console is not None:
+            routes |= ConsoleRoutes(self._service.console, fail).table()
         return routes
 
     def _find(self, path: bytes) -> Mapping[bytes, Handler]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
 
+from nimbusguard.console.api import ConsoleApi
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,11 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     @property
     def explanation(self) -> ModelService[Any, Any] | None:
         """What answers `:explain` and V2 requests for outputs of its own; None if nothing does."""
+        return None
+
+    @property
+    def console(self) -> ConsoleApi | None:
+        """What answers `/console/`; None to leave it out."""
         return None
 
     @abstractmethod

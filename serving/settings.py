@@ -68,6 +68,9 @@ class ServerSettings:
     drain_idle_s: float = 0.5
     """`NIMBUSGUARD_DRAIN_IDLE_S`. How long an idle connection stays open after SIGTERM, for a
     request that is on its way."""
+    console: bool = False
+    """`NIMBUSGUARD_CONSOLE`. true or false; whether the transformer keeps its last decisions and
+    shows them under `/console/`. `nimbusguard serve` sets it; a pod shows them to nobody."""
     log_level: str = "info"
     """`NIMBUSGUARD_LOG_LEVEL`. debug, info, warning or error; requests are logged at debug only."""
 
@@ -100,6 +103,7 @@ def server_settings(environ: Mapping[str, str]) -> ServerSettings:
         ),
         grace_s=read.number("NIMBUSGUARD_GRACE_S", default.grace_s, 0, 3600),
         drain_idle_s=read.number("NIMBUSGUARD_DRAIN_IDLE_S", default.drain_idle_s, 0, 60),
+        console=read.choice("NIMBUSGUARD_CONSOLE", "false", ("true", "false")) == "true",
         log_level=read.choice("NIMBUSGUARD_LOG_LEVEL", default.log_level, LOG_LEVELS),
     )
     read.refuse_unknown(_READ_ELSEWHERE)

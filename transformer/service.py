@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nimbusguard.console.api import ConsoleApi
 from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
 from nimbusguard.contract.errors import (
     DeadlineExceeded,
@@ -32,6 +34,7 @@ from serving.calls import Call, ModelService, deliver
 from serving.metrics import ServingMetrics, ServingState
 from serving.settings import ServerSettings
 from transformer import schema
+from transformer.console import TransformerSource
 from transformer.explanation import TransformerExplanation
 from transformer.hop import PredictorClient
 from transformer.lookup import WorkloadLookup
@@ -58,6 +61,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         settings: Limits and the deadline.
         absent_as_zero: Features whose absence the operator declared to mean 0.
         metrics: Counts what happens.
+        now: The time on the wall, for the console; None to have none.
     """
 
     component: ClassVar[str] = "transformer"
@@ -80,6 +84,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         *,
         absent_as_zero: tuple[str, ...],
         metrics: ServingMetrics,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self.name = name
         self._client = client
@@ -105,7 +110,14 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             deadline_s=settings.deadline_s,
             absent_as_zero=self._absent_as_zero,
         )
+        self._seen = TransformerSource(self._explanation, now) if now is not None else None
+        self._console = ConsoleApi(self._seen) if self._seen is not None else None
         metrics.snapshot = self._state
+
+    @property
+    def console(self) -> ConsoleApi | None:
+        """The last decisions, where they are kept."""
+        return self._console
 
     @property
     def explanation(self) -> TransformerExplanation:
@@ -274,6 +286,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         start = 0
         for call in calls:
             stop = start + call.rows
+            if self._seen is not None:
+                self._seen.saw(batch, resolved.values, start, call.rows, call.payload.options)
             deliver(call, Decisions(batch, start, stop, call.payload.options))
             start = stop
         self._metrics.observe_stage("postprocess", time.perf_counter() - answered)

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask for the explanations and print them; exit status 0."""
     environ: Mapping[str, str] = os.environ  # noqa: TID251 - handed on to settings
     endpoint = Endpoint.parse(args.endpoint or default_endpoint(environ))
-    answer = ask(explain_url(endpoint), read_payload(args.payload))
+    answer = ask(endpoint.explain_url, read_payload(args.payload))
     if args.json:
         sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode() + "\n")
         return 0
@@ -60,11 +60,6 @@ def run(args: argparse.Namespace) -> int:
             highlight=False,
         )
     return 0
-
-
-def explain_url(endpoint: Endpoint) -> str:
-    """Where explanations are asked for: beside the predictions."""
-    return endpoint.predict_url.removesuffix(":predict") + ":explain"
 
 
 def ask(url: str, body: Mapping[str, Any]) -> dict[str, Any]:

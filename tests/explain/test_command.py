@@ -8,7 +8,7 @@ import pytest
 
 from nimbusguard.cli import main
 from nimbusguard.client.endpoint import Endpoint
-from nimbusguard.commands.explain import bar, explain_url
+from nimbusguard.commands.explain import bar
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_bar_goes_to_the_side_of_its_sign(share: float, line: str) -> None:
 
 def test_explanations_are_asked_for_beside_predictions() -> None:
     """On the same model of the same server."""
-    url = explain_url(Endpoint.parse("http://127.0.0.1:8080/v1/models/m:predict"))
+    url = Endpoint.parse("http://127.0.0.1:8080/v1/models/m:predict").explain_url
 
     assert url == "http://127.0.0.1:8080/v1/models/m:explain"
 
