@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from autoscaler.arms import Arm
+from autoscaler.arms import SHADOW
 from autoscaler.experience import ExperienceStore
 from autoscaler.fleet import Entry, Fleet
 from autoscaler.policy_spec import PAUSE_ANNOTATION
@@ -160,8 +160,8 @@ def decision_of(one: Experience) -> Decision:
 
 
 def _is_shadow(one: Experience) -> bool:
-    """Whether a record is the canary's answer about a workload of the stable arm."""
-    return one.arm == Arm.CANARY.value and ":shadow:" in one.decision_id
+    """Whether a record is the canary's answer, which was not followed."""
+    return one.arm == SHADOW
 
 
 def _problem(entry: Entry) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from autoscaler.arms import SHADOW
 from autoscaler.experience_schema import prepare
 from autoscaler.records import (
     EXPERIENCE_COLUMNS,
@@ -24,8 +25,13 @@ from autoscaler.records import (
     from_row,
     to_row,
 )
+from autoscaler.trial_rows import SELECT_TRIALS, trial_of
+from autoscaler.trials import Trial
 from nimbusguard.contract.errors import InvalidRequest, Unavailable
 
+_PAGE_ROWS: Final = 10_000
+"""Rows read at a time; another process may write in between."""
+_LAST_ROW: Final = 2**62
 Execute = Callable[..., sqlite3.Cursor]
 _INSERT_EXPERIENCE: Final = (
     f"INSERT INTO experience ({', '.join(EXPERIENCE_COLUMNS)}) "  # noqa: S608 - own names
@@ -79,9 +85,12 @@ class ExperienceStore:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 prepare(self._connection, path)
+                (found,) = self._connection.execute("SELECT id FROM store").fetchone()
             except BaseException:
                 self._connection.close()
                 raise
+        self.id = str(found)
+        """Drawn when the file was made: two stores never export under one name."""
 
     def record(self, decisions: Sequence[Experience]) -> int:
         """Keep decisions, all or none; the rows that were new.
@@ -123,13 +132,33 @@ class ExperienceStore:
         columns = ", ".join(EXPERIENCE_COLUMNS)
         query = (
             f"SELECT {columns} FROM experience WHERE policy = ? "  # noqa: S608 - own names
-            "AND decided_at_s BETWEEN ? AND ? AND decision_id NOT LIKE '%:shadow:%' "
+            f"AND decided_at_s BETWEEN ? AND ? AND arm <> '{SHADOW}' "
             f"ORDER BY decided_at_s DESC LIMIT {_MOST_OF_POLICY}"
         )
         with self._lock, _translated(self._path):
             found = self._connection.execute(query, (policy, since_s, until_s)).fetchall()
         nothing = (None,) * len(OUTCOME_COLUMNS)
         return [from_row((*row, *nothing))[0] for row in reversed(found)]
+
+    def trials(self, *, since_s: float) -> Iterator[Trial]:
+        """What a judgement needs of the decisions from a Unix time on, in their order."""
+        after = self._first_since(since_s) - 1
+        while True:
+            with self._lock, _translated(self._path):
+                page = self._connection.execute(SELECT_TRIALS, (after, _PAGE_ROWS)).fetchall()
+            if not page:
+                return
+            after = page[-1][0]
+            for row in page:
+                yield trial_of(row[1:])
+
+    def _first_since(self, since_s: float) -> int:
+        with self._lock, _translated(self._path):
+            (first,) = self._connection.execute(
+                "SELECT coalesce(min(sequence), ?) FROM experience WHERE decided_at_s >= ?",
+                (_LAST_ROW, since_s),
+            ).fetchone()
+        return int(first)
 
     def stats(self) -> Stats:
         """Count what the store holds."""

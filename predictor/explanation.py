@@ -25,7 +25,7 @@ from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
 from predictor.explain import Attribution
 from predictor.loader import LoadedModel
 from predictor.states import STATE, STATE_EXAMPLE, STATE_SCHEMA, array_of, state_problem
-from serving.calls import Call, ModelService, deliver
+from serving.calls import Call, ModelService, deliver, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -181,13 +181,14 @@ class PredictorExplanation(ModelService[NDArray[np.float32], Attribution]):
         self._under_way -= 1
         if done.cancelled() or (error := done.exception()) is not None:
             logger.error("explanation failed", exc_info=None if done.cancelled() else error)
-            call.fail(RuntimeError("explanation failed"))
+            refuse(call, RuntimeError("explanation failed"))
             return
         result = done.result()
         if result is None:
             return
         if not all(np.isfinite(part).all() for part in result):
-            call.fail(NonFiniteOutput(f"version {self.version}: its gradients are not finite"))
+            message = f"version {self.version}: its gradients are not finite"
+            refuse(call, NonFiniteOutput(message))
             return
         deliver(call, result)
 

@@ -20,7 +20,7 @@ from nimbusguard.contract.baseline import BASELINE
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Overloaded
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
 from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
-from serving.calls import Call, ModelService, deliver
+from serving.calls import Call, ModelService, deliver, refuse
 from transformer import explain_schema, schema
 from transformer.explain_tensors import HopExplanation
 from transformer.explain_words import Explained, document_of
@@ -171,10 +171,10 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         try:
             result = await self._explain(call)
         except NimbusGuardError as error:
-            call.fail(error)
+            refuse(call, error)
         except Exception as error:
             logger.exception("unexpected error")
-            call.fail(error)
+            refuse(call, error)
         else:
             deliver(call, result)
 

@@ -35,7 +35,7 @@ _SUMMARY: Final[dict[str, Any]] = {
     "target": _TEXT,
     "at_s": _NUMBER,
     "mode": {"enum": ["shadow", "advise", "act", "asked"]},
-    "arm": {"enum": ["stable", "canary"]},
+    "arm": {"enum": ["stable", "canary", "shadow"]},
     "source": {"enum": ["kserve", "local_model", "hpa_rule", "hold"]},
     "model_version": _maybe(_TEXT),
     "action": {"enum": list(ACTION_NAMES)},

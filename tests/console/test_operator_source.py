@@ -37,6 +37,8 @@ def experience(number: int = 0, **changes: Any) -> Experience:
         "action": ScaleAction.NO_ACTION,
         "propensity": 1.0,
         "source": "kserve",
+        "asked": "kserve",
+        "answer_s": 0.01,
         "model_version": "2",
         "fingerprint": "f",
         "current_replicas": 4,
@@ -48,7 +50,7 @@ def experience(number: int = 0, **changes: Any) -> Experience:
 
 
 def shadow(number: int = 0, **changes: Any) -> Experience:
-    own = {"decision_id": f"uid:shadow:{number}", "arm": "canary", "mode": "shadow"}
+    own = {"decision_id": f"uid:shadow:{number}", "arm": "shadow", "mode": "shadow"}
     return experience(number, **(own | changes))
 
 
