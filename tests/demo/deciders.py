@@ -27,8 +27,8 @@ HPA_INTERVALS = 20
 """How many of its intervals the HPA keeps replicas for: 300 s of 15 s each."""
 _SEEN_WITHIN_S = 20.0
 _POLL_S = 0.02
-CONSOLE_PATH = "/"
-"""Where the operator's console is, if it has one."""
+CONSOLE_PATH = "/console/"
+"""Where the operator's console is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
