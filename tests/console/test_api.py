@@ -63,6 +63,18 @@ async def test_workloads_are_found_and_sorted() -> None:
     assert (names[0], names[-1]) == ("shop/w0098", "shop/w0099")
 
 
+@pytest.mark.parametrize("sort", ["load", "at_s", "current_replicas"])
+async def test_what_has_no_decision_comes_last(sort: str) -> None:
+    """Whatever the list is sorted by."""
+    source = many(3)
+    source.missing = [Unseen("shop/a-new-one", "Deployment/new", "act")]
+
+    found = await ConsoleApi(source).answer("workloads", {"sort": sort})
+
+    assert found["rows"][-1]["workload"] == "shop/a-new-one"
+    assert "action" not in found["rows"][-1]
+
+
 @pytest.mark.parametrize(
     ("name", "query", "said"),
     [
