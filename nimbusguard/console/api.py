@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from nimbusguard.console.comparison import compare
+from nimbusguard.console.comparison import WINDOW_S, Bounds, compare
 from nimbusguard.console.decisions import (
     P95,
     RATE,
@@ -134,7 +134,7 @@ class ConsoleApi:
         shown = []
         for row in found[(page - 1) * size : page * size]:
             about = self._source.about(row.workload)
-            own = summary_of(row) if isinstance(row, Decision) else row._asdict()
+            own = summary_of(row, _bounds_of(about)) if isinstance(row, Decision) else row._asdict()
             shown.append({**own, "paused": about["paused"], "problem": about["problem"]})
         return {
             "now_s": self._source.now_s(),
@@ -155,18 +155,21 @@ class ConsoleApi:
         found = list(await self._source.history(key, until_s - seconds, until_s))
         about = self._source.about(key)
         latency_s = about["objective_latency_s"]
-        comparison = compare(recent, now_s=now_s, latency_s=latency_s)
+        bounds = _bounds_of(about)
+        comparison = compare(recent, bounds, now_s=now_s, latency_s=latency_s)
         shadow = self._source.journal.shadow_of(key)
         return {
             "now_s": now_s,
             "from_s": until_s - seconds,
             "until_s": until_s,
             "about": about,
-            "last": document_of(recent[-1]),
-            "canary": None if shadow is None else document_of(shadow),
+            "last": document_of(recent[-1], bounds),
+            "canary": None if shadow is None else document_of(shadow, bounds),
             "comparison": comparison.document(),
-            "recent": [summary_of(one) for one in reversed(recent) if one.at_s > now_s - 300.0],
-            "history": [summary_of(one) for one in _thinned(found)],
+            "recent": [
+                summary_of(one, bounds) for one in reversed(recent) if one.at_s > now_s - WINDOW_S
+            ],
+            "history": [summary_of(one, bounds) for one in _thinned(found)],
         }
 
     async def explanation(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -207,6 +210,12 @@ class ConsoleApi:
 
 
 NAMES: Final = ("overview", "workloads", "workload", "explanation")
+
+
+def _bounds_of(about: Mapping[str, Any]) -> Bounds:
+    """Those of the policy; none where nobody knows them."""
+    least, most = about["min_replicas"], about["max_replicas"]
+    return Bounds() if least is None or most is None else Bounds(least, most)
 
 
 def _value(row: Decision | Unseen, sort: str) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nimbusguard.contract.features import INDEX
 from nimbusguard.policy.hpa import desired_replicas
@@ -33,6 +33,8 @@ _SAME: Final = 0.02
 _VIOLATING: Final = 0.01
 """Share of requests that may be slow or failed: the service objective of the gate."""
 _HIGHEST_RATIO: Final = 1e3
+MOST_REPLICAS: Final = 1_000_000
+"""Where no bound is known."""
 _CPU: Final = INDEX["cpu_utilization"]
 _RATE: Final = INDEX["request_rate"]
 _P95: Final = INDEX["response_time_p95"]
@@ -64,20 +66,33 @@ class Comparison:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def hpa_wish(raw: Sequence[float], current: int, *, target: float = HPA_TARGET) -> int | None:
-    """The replicas that the HPA's rule asks for, before bounds; None without what it needs."""
+class Bounds(NamedTuple):
+    """Replicas that a workload may have; the HPA would be held to them too."""
+
+    least: int = 1
+    most: int = MOST_REPLICAS
+
+
+def hpa_wish(
+    raw: Sequence[float], current: int, bounds: Bounds, *, target: float = HPA_TARGET
+) -> int | None:
+    """The replicas that the HPA's rule asks for, within bounds; None without what it needs."""
     cpu = raw[_CPU]
     if not cpu >= 0.0 or current < 1:  # NaN compares false
         return None
-    return desired_replicas(current, min(cpu / target, _HIGHEST_RATIO))
+    wish = desired_replicas(current, min(cpu / target, _HIGHEST_RATIO))
+    return min(max(wish, bounds.least), bounds.most)
 
 
-def compare(decisions: Sequence[Decision], *, now_s: float, latency_s: float | None) -> Comparison:
+def compare(
+    decisions: Sequence[Decision], bounds: Bounds, *, now_s: float, latency_s: float | None
+) -> Comparison:
     """Judge the last five minutes.
 
     Args:
         decisions: Of one workload, oldest first; those before the window count for the HPA's
             stabilization.
+        bounds: Of the workload.
         now_s: Unix time.
         latency_s: A slower p95 violates the objective; None where there is none.
     """
@@ -86,7 +101,7 @@ def compare(decisions: Sequence[Decision], *, now_s: float, latency_s: float | N
     spans = [_span_s(recent, index, now_s) for index in range(len(recent))]
     ours = math.fsum(one.current_replicas * span for one, span in zip(recent, spans, strict=True))
     violating = _violating(recent, spans, latency_s)
-    held = _held(decisions)[len(decisions) - len(recent) :]
+    held = _held(decisions, bounds)[len(decisions) - len(recent) :]
     verdict, reason = "unknown", "no decision in the last five minutes"
     theirs = share = None
     if recent and None in held:
@@ -137,12 +152,12 @@ def _judge(
     return "worse", f"{pods}, whose pods would have had enough CPU all the time"
 
 
-def _held(decisions: Sequence[Decision]) -> list[int | None]:
+def _held(decisions: Sequence[Decision], bounds: Bounds) -> list[int | None]:
     """The HPA's replicas at each decision: its highest wish within the stabilization window.
 
     What it wishes at a decision stands at the next one: pods take their time to start.
     """
-    wishes = [(one.at_s, hpa_wish(one.raw, one.current_replicas)) for one in decisions]
+    wishes = [(one.at_s, hpa_wish(one.raw, one.current_replicas, bounds)) for one in decisions]
     held: list[int | None] = []
     for at_s, own in wishes:
         window = [

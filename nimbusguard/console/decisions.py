@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nimbusguard.console.comparison import hpa_wish
+from nimbusguard.console.comparison import Bounds, hpa_wish
 from nimbusguard.contract.actions import ACTION_NAMES, ScaleAction
 from nimbusguard.contract.features import INDEX, NAMES
 
@@ -52,7 +52,7 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def summary_of(decision: Decision) -> dict[str, Any]:
+def summary_of(decision: Decision, bounds: Bounds) -> dict[str, Any]:
     """A decision as a row of the list of workloads."""
     return {
         "id": decision.decision_id,
@@ -71,14 +71,14 @@ def summary_of(decision: Decision) -> dict[str, Any]:
         "load": finite(decision.raw[RATE]),
         "p95_s": finite(decision.raw[P95]),
         "cpu": finite(decision.raw[_CPU]),
-        "hpa_replicas": hpa_wish(decision.raw, decision.current_replicas),
+        "hpa_replicas": hpa_wish(decision.raw, decision.current_replicas, bounds),
     }
 
 
-def document_of(decision: Decision) -> dict[str, Any]:
+def document_of(decision: Decision, bounds: Bounds) -> dict[str, Any]:
     """All of a decision."""
     return {
-        **summary_of(decision),
+        **summary_of(decision, bounds),
         "features": {name: finite(value) for name, value in zip(NAMES, decision.raw, strict=True)},
         "q_values": None if decision.q_values is None else list(decision.q_values),
         "allowed": [name for name, ok in zip(ACTION_NAMES, decision.allowed, strict=True) if ok],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimbusguard.console.comparison import compare, hpa_wish
+from nimbusguard.console.comparison import Bounds, Comparison, compare, hpa_wish
 from nimbusguard.console.decisions import Decision
 from tests.console.harness import BASE, NOW_S, decided
 
@@ -18,9 +18,15 @@ def story(count: int = 20, **changes: object) -> list[Decision]:
     return [decided((count - index) * 15.0, **changes) for index in range(count)]
 
 
+def judged(
+    decisions: list[Decision], bounds: Bounds | None = None, *, latency_s: float | None
+) -> Comparison:
+    return compare(decisions, bounds or Bounds(), now_s=NOW_S, latency_s=latency_s)
+
+
 def test_at_the_hpas_target_nothing_differs() -> None:
     """70 % CPU on four pods: it would hold four."""
-    found = compare(story(), now_s=NOW_S, latency_s=0.25)
+    found = judged(story(), latency_s=0.25)
 
     assert found.verdict == "same"
     assert found.pod_hours == pytest.approx(found.hpa_pod_hours)
@@ -29,7 +35,7 @@ def test_at_the_hpas_target_nothing_differs() -> None:
 
 def test_fewer_pods_and_a_held_objective_are_better() -> None:
     """84 % CPU on four pods: the HPA would hold five."""
-    found = compare(story(cpu_utilization=0.84), now_s=NOW_S, latency_s=0.25)
+    found = judged(story(cpu_utilization=0.84), latency_s=0.25)
 
     assert found.verdict == "better"
     assert found.reason == "20% fewer pod-hours than the HPA, and the objective held"
@@ -39,7 +45,7 @@ def test_fewer_pods_and_a_missed_objective_are_worse() -> None:
     """A p95 above the objective: one request in twenty at least."""
     decisions = story(cpu_utilization=0.84, response_time_p95=0.4)
 
-    found = compare(decisions, now_s=NOW_S, latency_s=0.25)
+    found = judged(decisions, latency_s=0.25)
 
     assert found.verdict == "worse"
     assert found.violating_share == pytest.approx(0.05)
@@ -48,7 +54,7 @@ def test_fewer_pods_and_a_missed_objective_are_worse() -> None:
 
 def test_more_pods_than_needed_are_worse() -> None:
     """35 % CPU on four pods: two would have done."""
-    found = compare(story(cpu_utilization=0.35), now_s=NOW_S, latency_s=0.25)
+    found = judged(story(cpu_utilization=0.35), latency_s=0.25)
 
     assert found.verdict == "worse"
     assert found.hpa_starved_share == 0.0
@@ -59,7 +65,7 @@ def test_more_pods_that_were_needed_are_better() -> None:
     calm = [decided(300.0 - 15.0 * i, current_replicas=9, cpu_utilization=0.2) for i in range(19)]
     peak = decided(15.0, current_replicas=9, cpu_utilization=0.7)
 
-    found = compare([*calm, peak], now_s=NOW_S, latency_s=0.25)
+    found = judged([*calm, peak], latency_s=0.25)
 
     assert found.verdict == "better"
     assert found.reason.endswith(
@@ -69,7 +75,7 @@ def test_more_pods_that_were_needed_are_better() -> None:
 
 def test_what_was_not_acted_on_is_not_judged() -> None:
     """In shadow and advise nothing differs."""
-    found = compare(story(mode="shadow"), now_s=NOW_S, latency_s=0.25)
+    found = judged(story(mode="shadow"), latency_s=0.25)
 
     assert found.verdict == "unknown"
     assert "mode is shadow" in found.reason
@@ -77,7 +83,7 @@ def test_what_was_not_acted_on_is_not_judged() -> None:
 
 def test_without_cpu_the_hpa_has_no_rule() -> None:
     """Then its pods are unknown too; ours are not."""
-    found = compare(story(cpu_utilization=math.nan), now_s=NOW_S, latency_s=None)
+    found = judged(story(cpu_utilization=math.nan), latency_s=None)
 
     assert (found.verdict, found.hpa_pod_hours) == ("unknown", None)
     assert found.pod_hours > 0.0
@@ -88,7 +94,7 @@ def test_decisions_of_earlier_count_for_the_window_alone() -> None:
     before = decided(310.0, cpu_utilization=1.0, current_replicas=7)
     recent = story(19, cpu_utilization=0.7)
 
-    found = compare([before, *recent], now_s=NOW_S, latency_s=0.25)
+    found = judged([before, *recent], latency_s=0.25)
 
     assert found.decisions == 19
     assert found.hpa_pod_hours is not None
@@ -97,14 +103,14 @@ def test_decisions_of_earlier_count_for_the_window_alone() -> None:
 
 def test_without_a_recent_decision_nothing_is_claimed() -> None:
     """An operator that stands still says so."""
-    found = compare([decided(400.0)], now_s=NOW_S, latency_s=0.25)
+    found = judged([decided(400.0)], latency_s=0.25)
 
     assert (found.verdict, found.reason) == ("unknown", "no decision in the last five minutes")
 
 
 def test_a_gap_is_not_counted() -> None:
     """A decision stands for two minutes at most: nobody knows the replicas after that."""
-    found = compare([decided(290.0)], now_s=NOW_S, latency_s=0.25)
+    found = judged([decided(290.0)], latency_s=0.25)
 
     assert found.pod_hours == pytest.approx(4 * 120 / 3600)
 
@@ -120,7 +126,7 @@ def test_any_story_has_finite_figures(cpu: list[float], pods: int) -> None:
         for index, value in enumerate(cpu)
     ]
 
-    document = compare(decisions, now_s=NOW_S, latency_s=0.25).document()
+    document = judged(decisions, latency_s=0.25).document()
 
     numbers = [value for value in document.values() if isinstance(value, float)]
     assert all(math.isfinite(value) for value in numbers)
@@ -129,5 +135,15 @@ def test_any_story_has_finite_figures(cpu: list[float], pods: int) -> None:
 
 def test_the_wish_is_that_of_the_hpas_rule() -> None:
     """Ceiling of replicas times CPU over 0.7; nothing without a pod."""
-    assert hpa_wish((1.0, *BASE.raw[1:]), 4) == 6
-    assert hpa_wish(BASE.raw, 0) is None
+    assert hpa_wish((1.0, *BASE.raw[1:]), 4, Bounds()) == 6
+    assert hpa_wish((1.0, *BASE.raw[1:]), 4, Bounds(1, 5)) == 5
+    assert hpa_wish((0.0, *BASE.raw[1:]), 4, Bounds(2, 5)) == 2
+    assert hpa_wish(BASE.raw, 0, Bounds()) is None
+
+
+def test_the_hpa_is_held_to_the_same_bounds() -> None:
+    """At the maximum both stand still, however much CPU is wanted."""
+    decisions = story(cpu_utilization=1.0, current_replicas=8)
+
+    assert judged(decisions, Bounds(1, 8), latency_s=0.25).verdict == "same"
+    assert judged(decisions, latency_s=0.25).verdict == "better"

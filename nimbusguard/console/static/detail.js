@@ -13,14 +13,17 @@ export function detail(shown, explanation, view, change) {
 }
 
 function verdict({ comparison, recent, about, last }) {
+  if (last.mode === "asked") {
+    return [make("h3", {}, "The last five minutes"),
+      make("p", { id: "verdict" }, `Somebody asked ${times(comparison.decisions)}. Nothing was scaled, so there is nothing to hold against the HPA.`)];
+  }
   const tone = { better: "good", worse: "bad" }[comparison.verdict] ?? "";
   const changes = recent.filter((one) => one.applied);
   const acts = comparison.changes === 0 ? "It changed nothing" : `It changed the replicas ${times(comparison.changes)}, from `
     + `${changes[changes.length - 1].current_replicas} to ${changes[0].target_replicas}`;
   return [
     make("h3", {}, "The last five minutes"),
-    make("p", {}, last.mode === "asked" ? `Somebody asked ${times(comparison.decisions)}.`
-      : `${acts}, in ${comparison.decisions} decision${comparison.decisions === 1 ? "" : "s"}.`),
+    make("p", {}, `${acts}, in ${comparison.decisions} decision${comparison.decisions === 1 ? "" : "s"}.`),
     make("p", { id: "verdict" }, "Against the HPA: ", make("span", { class: `verdict ${tone}` }, comparison.verdict), ` – ${comparison.reason}.`),
     make("dl", {},
       ...pair("Pod-hours", `${number(comparison.pod_hours, 3)}; the HPA's ${number(comparison.hpa_pod_hours, 3)}`),
@@ -120,7 +123,7 @@ function recent({ recent: decisions }) {
   return [
     make("h3", {}, "Decisions of the last five minutes"),
     table(decisions.length ? "Newest first" : "None", ["Time", "Action", "Replicas", "HPA's wish", "Load", "p95", "Guard"],
-      decisions.map((one) => ({ cells: [clock(one.at_s), one.action, `${one.current_replicas} → ${one.target_replicas}${one.applied ? "" : " (not scaled)"}`,
+      decisions.map((one) => ({ cells: [clock(one.at_s), one.action, replicas(one),
         number(one.hpa_replicas, 0), number(one.load, 1), seconds(one.p95_s), one.guard.join(", ") || "–"] }))),
   ];
 }
@@ -136,6 +139,12 @@ function stop(about) {
   };
   return [make("h3", {}, title), make("p", {}, text), make("pre", { tabindex: "0" }, make("code", { id: "stop" }, command)),
     make("button", { type: "button", "data-key": "copy", onclick: copy }, "Copy the command"), told];
+}
+
+function replicas(one) {
+  if (one.current_replicas === one.target_replicas) return `${one.current_replicas}`;
+  const note = one.applied || one.mode === "asked" ? "" : " (not scaled)";
+  return `${one.current_replicas} → ${one.target_replicas}${note}`;
 }
 
 const pair = (name, value, tone = null) => [make("dt", {}, name), make("dd", { class: tone }, value)];
