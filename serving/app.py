@@ -26,7 +26,7 @@ from nimbusguard.contract.tensors import (
     infer_document,
     parse_infer,
 )
-from serving.calls import Call, ModelService, answering
+from serving.calls import Call, ModelService, OutputChoice
 from serving.console import ConsoleRoutes
 from serving.http_message import HttpRequest
 from serving.metrics import ServingMetrics
@@ -56,6 +56,7 @@ class RestApp(Generic[PayloadT, ResultT]):
     def __init__(self, service: ModelService[PayloadT, ResultT], metrics: ServingMetrics) -> None:
         self._service = service
         self._metrics = metrics
+        self._choice = OutputChoice(service)
         self._openapi = orjson.dumps(openapi_document(service))
         self._routes = self._make_routes()
 
@@ -222,8 +223,7 @@ class RestApp(Generic[PayloadT, ResultT]):
         request.route = "v2_infer"
         document, tail = _split_binary(request)
         infer = parse_infer(document, tail, self._service.inputs)
-        asked = None if infer.outputs is None else [output.name for output in infer.outputs]
-        service = answering(self._service, asked)
+        service = self._choice.of(infer.outputs or ())
         check_outputs(infer, service.outputs)
         payload, rows = service.parse_v2(infer.inputs)
         call = _V2Call(payload, rows, request, service)

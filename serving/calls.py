@@ -10,7 +10,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -171,18 +171,30 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
         """The V2 answer."""
 
 
-def answering(
-    service: ModelService[Any, Any], asked: Iterable[str] | None
-) -> ModelService[Any, Any]:
-    """The service that has all outputs that a V2 request asks for: explanations cost more.
+class Named(Protocol):
+    """An output that a request asks for, in either protocol's form."""
+
+    @property
+    def name(self) -> str:
+        """The tensor's name."""
+
+
+class OutputChoice:
+    """Picks the service that has all outputs of a V2 request: explanations cost more.
 
     Args:
         service: The model.
-        asked: Names of outputs; None when none in particular.
     """
-    explanation = service.explanation
-    if explanation is None or not asked:
-        return service
-    own = {spec.name for spec in service.outputs}
-    extra = {spec.name for spec in explanation.outputs} - own
-    return service if extra.isdisjoint(asked) else explanation
+
+    def __init__(self, service: ModelService[Any, Any]) -> None:
+        self._plain = service
+        self._explanation = explanation = service.explanation or service
+        own = {spec.name for spec in service.outputs}
+        self._explained = frozenset(spec.name for spec in explanation.outputs) - own
+
+    def of(self, asked: Iterable[Named]) -> ModelService[Any, Any]:
+        """The service for the outputs that are asked for; none in particular is the plain one."""
+        for output in asked:
+            if output.name in self._explained:
+                return self._explanation
+        return self._plain

@@ -16,7 +16,7 @@ from kserve import InferRequest, InferResponse, Model
 from kserve.errors import InferenceError, InvalidInput, ModelNotReady
 
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Unavailable
-from serving.calls import Call, ModelService, Trace, answering
+from serving.calls import Call, ModelService, OutputChoice, Trace
 from serving.grpc_codec import parse_request, response_message
 from serving.tracing import RequestIds, trace_of
 
@@ -55,6 +55,7 @@ class ServedModel(Model, Generic[PayloadT, ResultT]):
     def __init__(self, service: ModelService[PayloadT, ResultT]) -> None:
         super().__init__(service.name)
         self._service = service
+        self._choice = OutputChoice(service)
         self._ids = RequestIds()
 
     def load(self) -> bool:
@@ -93,7 +94,7 @@ class ServedModel(Model, Generic[PayloadT, ResultT]):
             if not isinstance(payload, InferRequest):
                 return await self._v1(self._service, payload, headers)
             message = payload.to_grpc()
-            service = answering(self._service, [output.name for output in message.outputs])
+            service = self._choice.of(message.outputs)
             infer = parse_request(message, service.inputs, service.outputs)
             result = await self._ask(service, *service.parse_v2(infer.inputs), headers)
             answer = response_message(service.v2_response(result), infer, is_raw=False)
