@@ -283,6 +283,8 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
     page.get_by_role("button", name="15 min").click()
     expect(page.get_by_role("button", name="15 min")).to_have_attribute("aria-pressed", "true")
 
+    third = page.locator("#detail table").nth(2).locator("tbody tr").nth(2)
+    expect(third).to_be_visible(timeout=2 * DECISION_MS)  # two intervals apart: enough to zoom into
     page.locator(".chart svg").nth(1).focus()
     page.keyboard.press("Home")
     expect(page.locator(".chart p").nth(1)).to_contain_text("the HPA's wish")

@@ -117,13 +117,14 @@ function drawDetail(shown, explanation) {
   const isRead = body.contains(document.activeElement) && document.activeElement.matches("svg");
   const isSelected = !getSelection().isCollapsed && body.contains(getSelection().anchorNode);
   if (!state.isAsked && (isRead || isSelected || body.querySelector("svg:active"))) return;
+  state.isAsked = false; // drawn once as asked; what comes after that waits for the reader again
   keepFocus(body, () => body.replaceChildren(...detail(shown, explanation, state.view, look)));
 }
 
 function look(view) {
   state.view = view;
   state.isAsked = true;
-  refresh().finally(() => { state.isAsked = false; });
+  refresh();
 }
 
 /** Draw anew and put the focus back on what has the same key. */
