@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from autoscaler.arms import SHADOW
 from autoscaler.experience_schema import prepare
 from autoscaler.records import (
     EXPERIENCE_COLUMNS,
@@ -38,6 +39,8 @@ _INSERT_EXPERIENCE: Final = (
     f"INSERT INTO experience ({', '.join(EXPERIENCE_COLUMNS)}) "  # noqa: S608 - own names
     f"VALUES ({', '.join('?' * len(EXPERIENCE_COLUMNS))}) ON CONFLICT DO NOTHING"
 )
+_MOST_OF_POLICY: Final = 20_000
+"""Three and a half days at the default interval."""
 # An outcome whose decision was pruned in between has nowhere to belong.
 _INSERT_OUTCOME: Final = (
     f"INSERT INTO outcome ({', '.join(OUTCOME_COLUMNS)}) "  # noqa: S608 - own names
@@ -122,6 +125,22 @@ class ExperienceStore:
             found = self._connection.execute(query, rows).fetchall()
         for row in found:
             yield row[0], *from_row(row[1:])
+
+    def of_policy(self, policy: str, since_s: float, until_s: float) -> list[Experience]:
+        """The newest decisions of a policy between two Unix times, at most 20,000, oldest first.
+
+        What a canary would have done in the shadow is left out.
+        """
+        columns = ", ".join(EXPERIENCE_COLUMNS)
+        query = (
+            f"SELECT {columns} FROM experience WHERE policy = ? "  # noqa: S608 - own names
+            f"AND decided_at_s BETWEEN ? AND ? AND arm <> '{SHADOW}' "
+            f"ORDER BY decided_at_s DESC LIMIT {_MOST_OF_POLICY}"
+        )
+        with self._lock, _translated(self._path):
+            found = self._connection.execute(query, (policy, since_s, until_s)).fetchall()
+        nothing = (None,) * len(OUTCOME_COLUMNS)
+        return [from_row((*row, *nothing))[0] for row in reversed(found)]
 
     def trials(self, *, since_s: float) -> Iterator[Trial]:
         """What a judgement needs of the decisions from a Unix time on, in their order."""

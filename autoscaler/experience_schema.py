@@ -58,6 +58,10 @@ CREATE TABLE export (
     PRIMARY KEY (destination, first)
 ) STRICT;
 """
+_BY_POLICY: Final = (
+    "CREATE INDEX IF NOT EXISTS experience_by_policy ON experience (policy, decided_at_s)"
+)
+"""For the history of one workload. An index is no new schema: an older program keeps it current."""
 _BUSY_TIMEOUT_MS: Final = 5_000
 """Another process may hold the file for a moment: `nimbusguard experience` beside the operator."""
 
@@ -92,6 +96,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         else:
             known = version == SCHEMA_VERSION
             _require(known, path, f"an experience store of schema {SCHEMA_VERSION}", version)
+        execute(_BY_POLICY)
     except BaseException:
         execute("ROLLBACK")
         raise

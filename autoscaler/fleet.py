@@ -60,6 +60,10 @@ class Fleet:
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
 
+    def get(self, namespace: str, name: str) -> Entry | None:
+        """One policy, if it is there."""
+        return self._entries.get((namespace, name))
+
     def put(self, body: Mapping[str, Any], now_s: float) -> Entry:
         """Take an object in, or its change.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -31,9 +31,11 @@ class Recorder:
         store: ExperienceStore | None,
         metrics: OperatorMetrics,
         absent_as_zero: NDArray[np.bool_],
+        saw: Callable[[Sequence[Experience]], None] = lambda decisions: None,  # noqa: ARG005
     ) -> None:
-        """Nothing is kept without a store."""
+        """Nothing is kept without a store; `saw` hears of every decision nevertheless."""
         self._store = store
+        self._saw = saw
         self._metrics = metrics
         self._absent_as_zero = absent_as_zero
 
@@ -57,6 +59,7 @@ class Recorder:
 
     async def keep(self, decisions: Sequence[Experience], outcomes: Sequence[Outcome]) -> None:
         """Write them in a thread of their own; a store that fails costs records, not decisions."""
+        self._saw(decisions)
         if self._store is None:
             return
         rows = len(decisions) + len(outcomes)

@@ -20,6 +20,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from autoscaler.arms import Arm
+from autoscaler.console import OperatorSource
 from autoscaler.controller import Controller, Parts
 from autoscaler.evidence import EvidenceSettings
 from autoscaler.experience import ExperienceStore
@@ -45,6 +46,8 @@ from nimbusguard.client.exchange import ClientSettings
 from nimbusguard.client.fallback import DecisionChain, FallbackSettings
 from nimbusguard.client.prometheus import AsyncPrometheusClient, PrometheusSettings
 from nimbusguard.client.validation import ModelValidator, ValidationSettings
+from nimbusguard.console.api import ConsoleApi
+from nimbusguard.console.journal import Journal
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError
 from nimbusguard.contract.normalization import absent_as_zero_mask
 from nimbusguard.settings import Settings
@@ -99,6 +102,15 @@ class Operator:
         self._experience = ExperienceStore(own.experience_store) if own.experience_store else None
         if self._experience is not None:
             stack.callback(self._experience.close)
+        self._source = OperatorSource(
+            self._fleet,
+            Journal(),
+            self._experience,
+            Endpoint.parse(shared.kserve_endpoint).explain_url,
+            now=_now,
+            is_leader=lambda: self._election.is_leader,
+        )
+        stack.push_async_callback(self._source.aclose)
         prometheus = AsyncPrometheusClient(PrometheusSettings(endpoint=shared.prometheus_endpoint))
         stack.push_async_callback(prometheus.aclose)
         self._validators: dict[Arm, ModelValidator] = {}
@@ -113,7 +125,10 @@ class Operator:
                 chains=chains,
                 publisher=Publisher(self._api, self._fleet, clock=self._clock, now=_now),
                 recorder=Recorder(
-                    self._experience, self._metrics, absent_as_zero_mask(own.absent_as_zero)
+                    self._experience,
+                    self._metrics,
+                    absent_as_zero_mask(own.absent_as_zero),
+                    self._source.saw,
                 ),
                 metrics=self._metrics,
                 clock=self._clock,
@@ -136,7 +151,12 @@ class Operator:
             Whether it ended because it was asked to.
         """
         runner, port = await serve(
-            self._own.listen, self._own.port, self.registry, alive=self._alive, ready=self._ready
+            self._own.listen,
+            self._own.port,
+            self.registry,
+            alive=self._alive,
+            ready=self._ready,
+            console=ConsoleApi(self._source),
         )
         self._stack.push_async_callback(runner.cleanup)
         listening(port)
@@ -199,6 +219,7 @@ class Operator:
             self._fleet.put(body, self._clock())
 
     def _forget(self, entry: Entry) -> None:
+        self._source.journal.forget(f"{entry.namespace}/{entry.name}")
         if entry.policy is not None:
             self._metrics.saw_removal(entry.policy)
 

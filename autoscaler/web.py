@@ -1,4 +1,4 @@
-"""The operator's own HTTP: metrics, and the two probes of the kubelet."""
+"""The operator's own HTTP: metrics, the two probes of the kubelet, and the console."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from nimbusguard.console.api import ConsoleApi
+from nimbusguard.console.assets import API, HEADERS, ROOT, assets
+from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, NotFound
+
 
 async def serve(
     host: str,
@@ -16,6 +20,7 @@ async def serve(
     *,
     alive: Callable[[], bool],
     ready: Callable[[], bool],
+    console: ConsoleApi | None = None,
 ) -> tuple[web.AppRunner, int]:
     """Listen.
 
@@ -25,6 +30,7 @@ async def serve(
         registry: What `/metrics` shows.
         alive: `/healthz`: whether the loop turns.
         ready: `/readyz`: whether the policies are known.
+        console: `/console/`; None to leave it out.
 
     Returns:
         What to clean up at the end, and the port.
@@ -49,6 +55,8 @@ async def serve(
             web.get("/readyz", readyz),
         ]
     )
+    if console is not None:
+        app.add_routes(_console_routes(console))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
@@ -57,3 +65,36 @@ async def serve(
 
 def _state(good: bool) -> web.Response:
     return web.json_response({"ok": good}, status=200 if good else 503)
+
+
+def _console_routes(console: ConsoleApi) -> list[web.RouteDef]:
+    async def page(request: web.Request) -> web.Response:
+        asset = assets().get(request.match_info["name"])
+        if asset is None:
+            return _error(404, f"path: expected a file of the console, got {request.path[:80]!r}")
+        headers = {**HEADERS, "content-type": asset.content_type}
+        return web.Response(body=asset.body, headers=headers)
+
+    async def document(request: web.Request) -> web.Response:
+        try:
+            answer = await console.answer(request.match_info["name"], request.query)
+        except NotFound as error:
+            return _error(404, str(error))
+        except InvalidRequest as error:
+            return _error(400, str(error))
+        except NimbusGuardError as error:
+            return _error(503, str(error))
+        return web.json_response(answer, headers=HEADERS)
+
+    async def redirect(_: web.Request) -> web.Response:
+        raise web.HTTPPermanentRedirect(ROOT)
+
+    return [
+        web.get(ROOT.rstrip("/"), redirect),
+        web.get(API + "{name}", document),
+        web.get(ROOT + "{name:[^/]*}", page),
+    ]
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status, headers=HEADERS)

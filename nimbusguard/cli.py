@@ -14,6 +14,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "canary": ("nimbusguard.commands.canary", "roll a model version out in steps, judge, undo"),
     "serve": ("nimbusguard.commands.serve", "start transformer and predictor on this machine"),
     "decide": ("nimbusguard.commands.decide", "one decision, for a payload or from Prometheus"),
+    "explain": ("nimbusguard.commands.explain", "why the network decides so, as bars"),
     "models": ("nimbusguard.commands.models", "versions of the network: list, publish, promote"),
     "collect": ("nimbusguard.commands.collect", "hours of metrics into a data set for training"),
     "train": ("nimbusguard.commands.train", "learn a policy on simulated clusters"),

@@ -22,20 +22,33 @@ from model_store.probe import probe_states, require_q_values
 from model_store.verify import read_verified
 from nimbusguard.contract.errors import ArtifactCorrupted, IncompatibleModel, NonFiniteOutput
 from nimbusguard.contract.fingerprint import FINGERPRINT
+from predictor.explain import Explainer
 
 WARM_UP_BATCHES: Final = (1, 1, 1, 2, 2, 8, 64, 64, 1000, 1000)
 """Batch sizes run before the first request: the first call of a fresh process takes 38 ms and the
 second 0.6 ms, while the executor of torch profiles and specializes; then 12 µs."""
+_EXPLAINER_PROBES: Final = 64
+_TWIN_RTOL: Final = 1e-4
+_TWIN_ATOL: Final = 5e-4
+"""How far the network in double precision may differ: half of what completeness allows. The
+packaged ones differ by 2e-5."""
 
 
 class LoadedModel:
     """A network that is ready to serve. Safe to be called from several threads."""
 
-    __slots__ = ("_forward", "metadata")
+    __slots__ = ("_forward", "explainer", "metadata")
 
-    def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor], metadata: Metadata) -> None:
+    def __init__(
+        self,
+        forward: Callable[[torch.Tensor], torch.Tensor],
+        metadata: Metadata,
+        explainer: Explainer | None = None,
+    ) -> None:
         self._forward = forward
         self.metadata = metadata
+        self.explainer = explainer
+        """Attributions; None of a network that does not run in double precision."""
 
     def infer(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
         """Q-values of states.
@@ -83,7 +96,8 @@ def load_version(directory: Path) -> LoadedModel:
     torch.set_num_threads(1)
     forward = _load_frozen(verified.files[TORCHSCRIPT_FILE])
     _warm_up(forward)
-    return LoadedModel(forward, verified.metadata)
+    explainer = _load_explainer(verified.files[TORCHSCRIPT_FILE], forward)
+    return LoadedModel(forward, verified.metadata, explainer)
 
 
 def _require_contract(metadata: Metadata, directory: Path) -> None:
@@ -96,7 +110,9 @@ def _require_contract(metadata: Metadata, directory: Path) -> None:
         raise IncompatibleModel(message)
 
 
-def _load_frozen(content: bytes) -> Callable[[torch.Tensor], torch.Tensor]:
+def _load_frozen(
+    content: bytes, dtype: torch.dtype = torch.float32
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The forward of a TorchScript archive with its weights as constants.
 
     `optimize_for_inference` is left out: it was measured slower, 571 µs against 451 at 1000 rows
@@ -110,11 +126,28 @@ def _load_frozen(content: bytes) -> Callable[[torch.Tensor], torch.Tensor]:
             )
             module = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
             forward: Callable[[torch.Tensor], torch.Tensor] = torch.jit.freeze(
-                module.eval()
+                module.to(dtype).eval()
             ).forward
     except (RuntimeError, ValueError, AttributeError) as error:
         raise _not_a_network(error) from error
     return forward
+
+
+def _load_explainer(
+    content: bytes, served: Callable[[torch.Tensor], torch.Tensor]
+) -> Explainer | None:
+    """The same network in double precision for explanations, if it is the same there.
+
+    A script may hold single-precision constants of its own; then it serves and explains nothing.
+    """
+    probe = torch.from_numpy(probe_states(_EXPLAINER_PROBES))
+    try:
+        forward = _load_frozen(content, torch.float64)
+        twin = forward(probe.double())
+    except (RuntimeError, ArtifactCorrupted):
+        return None
+    same = torch.allclose(twin, served(probe).double(), rtol=_TWIN_RTOL, atol=_TWIN_ATOL)
+    return Explainer(forward) if twin.dtype is torch.float64 and same else None
 
 
 def _warm_up(forward: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -18,10 +17,20 @@ from numpy.typing import NDArray
 
 from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import InvalidRequest, NonFiniteOutput
-from nimbusguard.contract.features import NAMES, STATE_DIM
-from nimbusguard.contract.messages import check_row_count, describe, parse_states
+from nimbusguard.contract.features import STATE_DIM
+from nimbusguard.contract.messages import check_row_count, parse_states
 from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
+from predictor.explanation import PredictorExplanation
 from predictor.loader import LoadedModel
+from predictor.states import (
+    STATE,
+    STATE_EXAMPLE,
+    STATE_SCHEMA,
+    States,
+    array_of,
+    is_state,
+    state_problem,
+)
 from serving.batching import MicroBatcher
 from serving.calls import Call, ModelService, deliver
 from serving.metrics import ServingMetrics, ServingState
@@ -29,14 +38,11 @@ from serving.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
-States = Sequence[Sequence[float]] | NDArray[np.float32]
 QValues = NDArray[np.float32]
 PredictorCall = Call[States, QValues]
 
 _FEW_ROWS: Final = 16
 """Up to here rows wait as they came, and become one array together with those of other requests."""
-STATE: Final = TensorSpec("state", ("FP32",), (-1, STATE_DIM))
-_EXAMPLE: Final = (0.93, 0.55, 0.12, 0.085, 0.0625, 0.062, 0.02, 0.12, 0.2, 0.6, 0.5)
 Q_VALUES: Final = TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM))
 
 
@@ -54,13 +60,7 @@ class PredictorService(ModelService[States, QValues]):
     platform: ClassVar[str] = "pytorch_torchscript"
     inputs: ClassVar[Sequence[TensorSpec]] = (STATE,)
     outputs: ClassVar[Sequence[TensorSpec]] = (Q_VALUES,)
-    v1_instance: ClassVar[Mapping[str, Any]] = {
-        "type": "array",
-        "description": "A state: " + ", ".join(NAMES) + ", each normalized to [0, 1].",
-        "items": {"type": "number", "minimum": 0, "maximum": 1},
-        "minItems": STATE_DIM,
-        "maxItems": STATE_DIM,
-    }
+    v1_instance: ClassVar[Mapping[str, Any]] = STATE_SCHEMA
     v1_prediction: ClassVar[Mapping[str, Any]] = {
         "type": "array",
         "description": "Q-values in the order of the actions.",
@@ -68,9 +68,9 @@ class PredictorService(ModelService[States, QValues]):
         "minItems": ACTION_DIM,
         "maxItems": ACTION_DIM,
     }
-    v1_example: ClassVar[Any] = list(_EXAMPLE)
+    v1_example: ClassVar[Any] = list(STATE_EXAMPLE)
     v2_example: ClassVar[Sequence[Mapping[str, Any]]] = (
-        {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(_EXAMPLE)},
+        {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(STATE_EXAMPLE)},
     )
 
     def __init__(
@@ -87,6 +87,7 @@ class PredictorService(ModelService[States, QValues]):
             max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
+        self._explanation = PredictorExplanation(name, network)
         self._parameters = {
             "model_version": network.metadata.version,
             "fingerprint": network.metadata.fingerprint,
@@ -99,6 +100,11 @@ class PredictorService(ModelService[States, QValues]):
     def version(self) -> str:
         """The loaded version."""
         return self._network.metadata.version
+
+    @property
+    def explanation(self) -> PredictorExplanation:
+        """What answers `:explain`."""
+        return self._explanation
 
     def check_ready(self) -> None:
         """Nothing to check: the server listens only once the network has answered a probe."""
@@ -118,7 +124,7 @@ class PredictorService(ModelService[States, QValues]):
             InvalidRequest: It has another form.
         """
         rows = parse_states(body, max_rows=self._max_rows)
-        return _array_of(rows) if len(rows) > _FEW_ROWS else rows, len(rows)
+        return array_of(rows) if len(rows) > _FEW_ROWS else rows, len(rows)
 
     def parse_v2(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[States, int]:
         """Rows of a V2 request.
@@ -163,11 +169,11 @@ class PredictorService(ModelService[States, QValues]):
         if not calls:
             return
         state = (
-            np.concatenate([_array_of(call.payload) for call in calls])
+            np.concatenate([array_of(call.payload) for call in calls])
             if len(calls) > 1
-            else _array_of(calls[0].payload)
+            else array_of(calls[0].payload)
         )
-        if not _is_state(state):
+        if not is_state(state):
             self._answer([call for call in calls if not _refuse(call)])
             return
         self._metrics.observe_batch(len(state))
@@ -194,30 +200,10 @@ class PredictorService(ModelService[States, QValues]):
             start += call.rows
 
 
-def _array_of(rows: States) -> NDArray[np.float32]:
-    if isinstance(rows, np.ndarray):
-        return rows
-    count = len(rows) * STATE_DIM
-    with np.errstate(over="ignore"):  # infinity is no state, and is refused as one
-        flat = np.fromiter(chain.from_iterable(rows), dtype=np.float32, count=count)
-    return flat.reshape(-1, STATE_DIM)
-
-
-def _is_state(values: NDArray[np.float32]) -> bool:
-    """Whether all values lie in [0, 1]; NaN does not."""
-    return bool(((values >= 0.0) & (values <= 1.0)).all())
-
-
 def _refuse(call: PredictorCall) -> bool:
     """Fail a call whose rows are no states, naming the first value that is none."""
-    values = _array_of(call.payload)
-    wrong = np.argwhere(~((values >= 0.0) & (values <= 1.0)))
-    if not len(wrong):
+    problem = state_problem(array_of(call.payload))
+    if problem is None:
         return False
-    row, feature = (int(index) for index in wrong[0])
-    message = (
-        f"instance {row}: {NAMES[feature]}: expected a normalized value in [0, 1], "
-        f"got {describe(float(values[row, feature]))}; raw metrics go to the transformer"
-    )
-    call.fail(InvalidRequest(message))
+    call.fail(InvalidRequest(problem))
     return True

@@ -26,7 +26,8 @@ from nimbusguard.contract.tensors import (
     infer_document,
     parse_infer,
 )
-from serving.calls import Call, ModelService
+from serving.calls import Call, ModelService, OutputChoice
+from serving.console import ConsoleRoutes
 from serving.http_message import HttpRequest
 from serving.metrics import ServingMetrics
 from serving.openapi import openapi_document
@@ -55,6 +56,7 @@ class RestApp(Generic[PayloadT, ResultT]):
     def __init__(self, service: ModelService[PayloadT, ResultT], metrics: ServingMetrics) -> None:
         self._service = service
         self._metrics = metrics
+        self._choice = OutputChoice(service)
         self._openapi = orjson.dumps(openapi_document(service))
         self._routes = self._make_routes()
 
@@ -110,7 +112,7 @@ class RestApp(Generic[PayloadT, ResultT]):
     def _make_routes(self) -> dict[bytes, Mapping[bytes, Handler]]:
         name = self._service.name.encode()
         v1, v2 = b"/v1/models/" + name, b"/v2/models/" + name
-        return {
+        routes: dict[bytes, Mapping[bytes, Handler]] = {
             b"/": _get(self._alive),
             b"/metrics": _get(self._scrape),
             b"/openapi.json": _get(self._describe_api),
@@ -125,6 +127,11 @@ class RestApp(Generic[PayloadT, ResultT]):
             v2 + b"/ready": _get(self._model_ready),
             v2 + b"/infer": {b"POST": self._infer},
         }
+        if self._service.explanation is not None:
+            routes[v1 + b":explain"] = {b"POST": self._explain}
+        if self._service.console is not None:
+            routes |= ConsoleRoutes(self._service.console, fail).table()
+        return routes
 
     def _find(self, path: bytes) -> Mapping[bytes, Handler]:
         """Paths in other spellings: percent-encoded, with a trailing slash, with a version.
@@ -203,16 +210,20 @@ class RestApp(Generic[PayloadT, ResultT]):
 
     def _predict(self, request: HttpRequest) -> None:
         request.route = "v1_predict"
-        service = self._service
-        payload, rows = service.parse_v1(parse_json(request))
-        request.body = b""  # a large one must not wait for its answer beside its rows
-        service.submit(_V1Call(payload, rows, request, service))
+        _answer_v1(request, self._service)
+
+    def _explain(self, request: HttpRequest) -> None:
+        request.route = "v1_explain"
+        explanation = self._service.explanation
+        assert explanation is not None, "the route is there only with it"  # noqa: S101
+        explanation.check_room()
+        _answer_v1(request, explanation)
 
     def _infer(self, request: HttpRequest) -> None:
         request.route = "v2_infer"
-        service = self._service
         document, tail = _split_binary(request)
-        infer = parse_infer(document, tail, service.inputs)
+        infer = parse_infer(document, tail, self._service.inputs)
+        service = self._choice.of(infer.outputs or ())
         check_outputs(infer, service.outputs)
         payload, rows = service.parse_v2(infer.inputs)
         call = _V2Call(payload, rows, request, service)
@@ -267,6 +278,12 @@ class _V2Call(_RestCall[PayloadT, ResultT]):
             return
         headers = {_HEADER_LENGTH: b"%d" % len(body)}
         self.request.respond(200, body + b"".join(tail), _OCTETS, headers)
+
+
+def _answer_v1(request: HttpRequest, service: ModelService[Any, Any]) -> None:
+    payload, rows = service.parse_v1(parse_json(request))
+    request.body = b""  # a large one must not wait for its answer beside its rows
+    service.submit(_V1Call(payload, rows, request, service))
 
 
 def fail(request: HttpRequest, error: BaseException) -> None:

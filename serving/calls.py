@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from nimbusguard.console.api import ConsoleApi
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     """JSON schema of one V1 instance, for the OpenAPI description."""
     v1_prediction: ClassVar[Mapping[str, Any]]
     """JSON schema of one V1 prediction."""
+    v1_beside: ClassVar[Mapping[str, Any]] = {}
+    """JSON schemas of what a V1 answer has beside the list of its rows, by key."""
     v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = ()
     """JSON schemas of V1 bodies beside `{"instances": […]}`."""
     v1_example: ClassVar[Any]
@@ -107,6 +110,16 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     @abstractmethod
     def version(self) -> str | None:
         """The version of the model that answers now, if known."""
+
+    @property
+    def explanation(self) -> ModelService[Any, Any] | None:
+        """What answers `:explain` and V2 requests for outputs of its own; None if nothing does."""
+        return None
+
+    @property
+    def console(self) -> ConsoleApi | None:
+        """What answers `/console/`; None to leave it out."""
+        return None
 
     @abstractmethod
     def check_ready(self) -> None:
@@ -156,3 +169,32 @@ class ModelService(ABC, Generic[PayloadT, ResultT]):
     @abstractmethod
     def v2_response(self, result: ResultT) -> InferResponse:
         """The V2 answer."""
+
+
+class Named(Protocol):
+    """An output that a request asks for, in either protocol's form."""
+
+    @property
+    def name(self) -> str:
+        """The tensor's name."""
+
+
+class OutputChoice:
+    """Picks the service that has all outputs of a V2 request: explanations cost more.
+
+    Args:
+        service: The model.
+    """
+
+    def __init__(self, service: ModelService[Any, Any]) -> None:
+        self._plain = service
+        self._explanation = explanation = service.explanation or service
+        own = {spec.name for spec in service.outputs}
+        self._explained = frozenset(spec.name for spec in explanation.outputs) - own
+
+    def of(self, asked: Iterable[Named]) -> ModelService[Any, Any]:
+        """The service for the outputs that are asked for; none in particular is the plain one."""
+        for output in asked:
+            if output.name in self._explained:
+                return self._explanation
+        return self._plain

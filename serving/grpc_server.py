@@ -19,7 +19,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
 from nimbusguard.contract.errors import NimbusGuardError, NotFound, Unavailable
 from serving.app import model_metadata, server_metadata
-from serving.calls import ModelService, Trace
+from serving.calls import ModelService, OutputChoice, Trace
 from serving.grpc_codec import parse_request, response_message
 from serving.grpc_health import HealthServicer
 from serving.grpc_methods import Registrar
@@ -45,6 +45,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
 
     def __init__(self, service: ModelService[PayloadT, ResultT], metrics: ServingMetrics) -> None:
         self._service = service
+        self._choice = OutputChoice(service)
         self._metrics = metrics
         self._ids = RequestIds()
 
@@ -139,11 +140,11 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
 
     async def _infer(self, request: Any, trace: Trace) -> Any:
         self._check_model(request.model_name, request.model_version)
-        service = self._service
+        service = self._choice.of(request.outputs)
         service.check_room()
         infer = parse_request(request, service.inputs, service.outputs)
         payload, rows = service.parse_v2(infer.inputs)
-        call: FutureCall[PayloadT, ResultT] = FutureCall(payload, rows, trace)
+        call: FutureCall[Any, Any] = FutureCall(payload, rows, trace)
         service.submit(call)
         result = await call.future
         is_raw = len(request.raw_input_contents) > 0

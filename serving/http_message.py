@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
+from urllib.parse import parse_qsl
 
 from nimbusguard.contract.errors import NimbusGuardError
 
@@ -84,6 +85,12 @@ class HttpRequest:
                 url = url if url[:1] == b"/" else b"/" + url
         end = url.find(b"?")
         return url if end < 0 else url[:end]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the query; of one that comes twice, the last."""
+        text = self._url.partition(b"?")[2].partition(b"#")[0].decode("utf-8", "replace")
+        return dict(parse_qsl(text, keep_blank_values=True, errors="replace"))
 
     @property
     def is_abandoned(self) -> bool:

@@ -7,6 +7,8 @@ the model as they call any other; they get the same answers through the same cod
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -14,7 +16,7 @@ from kserve import InferRequest, InferResponse, Model
 from kserve.errors import InferenceError, InvalidInput, ModelNotReady
 
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Unavailable
-from serving.calls import Call, ModelService, Trace
+from serving.calls import Call, ModelService, OutputChoice, Trace
 from serving.grpc_codec import parse_request, response_message
 from serving.tracing import RequestIds, trace_of
 
@@ -53,6 +55,7 @@ class ServedModel(Model, Generic[PayloadT, ResultT]):
     def __init__(self, service: ModelService[PayloadT, ResultT]) -> None:
         super().__init__(service.name)
         self._service = service
+        self._choice = OutputChoice(service)
         self._ids = RequestIds()
 
     def load(self) -> bool:
@@ -87,31 +90,64 @@ class ServedModel(Model, Generic[PayloadT, ResultT]):
         Raises:
             InvalidInput, ModelNotReady, InferenceError: The SDK's names for our errors.
         """
-        service = self._service
-        try:
+        with _in_sdk_terms(self._service.name):
             if not isinstance(payload, InferRequest):
-                body = service.v1_body(await self._ask(*service.parse_v1(payload), headers))
-                document: dict[str, Any] = orjson.loads(body)
-                return document
+                return await self._v1(self._service, payload, headers)
             message = payload.to_grpc()
+            service = self._choice.of(message.outputs)
             infer = parse_request(message, service.inputs, service.outputs)
-            result = await self._ask(*service.parse_v2(infer.inputs), headers)
+            result = await self._ask(service, *service.parse_v2(infer.inputs), headers)
             answer = response_message(service.v2_response(result), infer, is_raw=False)
             return InferResponse.from_grpc(answer)
-        except InvalidRequest as error:
-            raise InvalidInput(str(error)) from error
-        except Unavailable as error:
-            raise ModelNotReady(service.name, str(error)) from error
-        except NimbusGuardError as error:
-            raise InferenceError(str(error)) from error
 
-    async def _ask(self, payload: PayloadT, rows: int, headers: dict[str, str] | None) -> ResultT:
+    async def explain(
+        self, payload: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Answer a V1 body with explanations.
+
+        Raises:
+            InvalidInput, ModelNotReady, InferenceError: The SDK's names for our errors.
+        """
+        with _in_sdk_terms(self._service.name):
+            explanation = self._service.explanation
+            if explanation is None:
+                message = f"explanation: {self._service.name} has none"
+                raise InvalidRequest(message)
+            return await self._v1(explanation, payload, headers)
+
+    async def _v1(
+        self, service: ModelService[Any, Any], body: object, headers: dict[str, str] | None
+    ) -> dict[str, Any]:
+        answer = service.v1_body(await self._ask(service, *service.parse_v1(body), headers))
+        document: dict[str, Any] = orjson.loads(answer)
+        return document
+
+    async def _ask(
+        self,
+        service: ModelService[Any, Any],
+        payload: Any,
+        rows: int,
+        headers: dict[str, str] | None,
+    ) -> Any:
         given = headers or {}
         request_id, parent, state = (
             given[name].encode() if name in given else None
             for name in ("x-request-id", "traceparent", "tracestate")
         )
         trace = trace_of(self._ids.of(request_id), parent, state)
-        call: FutureCall[PayloadT, ResultT] = FutureCall(payload, rows, trace)
-        self._service.submit(call)
+        call: FutureCall[Any, Any] = FutureCall(payload, rows, trace)
+        service.submit(call)
         return await call.future
+
+
+@contextmanager
+def _in_sdk_terms(name: str) -> Iterator[None]:
+    """Our errors under the SDK's names."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidInput(str(error)) from error
+    except Unavailable as error:
+        raise ModelNotReady(name, str(error)) from error
+    except NimbusGuardError as error:
+        raise InferenceError(str(error)) from error

@@ -109,6 +109,8 @@ def openapi_document(service: ModelService[Any, Any]) -> dict[str, Any]:
         base_v2 + "/ready": {"get": _get("Readiness of the model", _READY, "503")},
         base_v2 + "/infer": {"post": _infer(service)},
     }
+    if service.explanation is not None:
+        paths[f"/v1/models/{name}:explain"] = {"post": _explain(service.explanation)}
     for suffix in ("", "/ready", "/infer"):
         item = {method: dict(operation) for method, operation in paths[base_v2 + suffix].items()}
         for operation in item.values():
@@ -153,6 +155,16 @@ def _errors(*codes: str) -> dict[str, Any]:
 
 
 def _predict(service: ModelService[Any, Any]) -> dict[str, Any]:
+    return _v1("V1 prediction", service, "predictions")
+
+
+def _explain(service: ModelService[Any, Any]) -> dict[str, Any]:
+    operation = _v1("V1 explanation", service, "explanations")
+    operation["responses"] |= _errors("404")
+    return operation
+
+
+def _v1(summary: str, service: ModelService[Any, Any], rows: str) -> dict[str, Any]:
     instances = {
         "type": "object",
         "required": ["instances"],
@@ -163,11 +175,14 @@ def _predict(service: ModelService[Any, Any]) -> dict[str, Any]:
     request = {"anyOf": [instances, *others]} if others else instances
     answer = {
         "type": "object",
-        "required": ["predictions"],
-        "properties": {"predictions": {"type": "array", "items": service.v1_prediction}},
+        "required": [rows, *service.v1_beside],
+        "properties": {
+            rows: {"type": "array", "items": service.v1_prediction},
+            **service.v1_beside,
+        },
     }
     example = {"instances": [service.v1_example]}
-    return _post("V1 prediction", {"schema": request, "example": example}, answer)
+    return _post(summary, {"schema": request, "example": example}, answer)
 
 
 def _infer(service: ModelService[Any, Any]) -> dict[str, Any]:
@@ -230,10 +245,16 @@ def _wanted(service: ModelService[Any, Any]) -> dict[str, Any]:
         "type": "object",
         "required": ["name"],
         "properties": {
-            "name": {"enum": [spec.name for spec in service.outputs]},
+            "name": {"enum": _output_names(service)},
             "parameters": _switch("binary_data"),
         },
     }
+
+
+def _output_names(service: ModelService[Any, Any]) -> list[str]:
+    """Those of a plain answer, then those that only an explanation has."""
+    explained = service.explanation.outputs if service.explanation is not None else ()
+    return list(dict.fromkeys(spec.name for spec in (*service.outputs, *explained)))
 
 
 def _switch(key: str) -> dict[str, Any]:

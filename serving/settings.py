@@ -21,6 +21,7 @@ from nimbusguard.environment import (
     number,
     read_keys,
     refuse_unknown,
+    truth,
     whole,
 )
 
@@ -73,6 +74,9 @@ class ServerSettings:
     drain_idle_s: float = 0.5
     """`NIMBUSGUARD_DRAIN_IDLE_S`. How long an idle connection stays open after SIGTERM, for a
     request that is on its way."""
+    console: bool = False
+    """`NIMBUSGUARD_CONSOLE`. Whether the transformer keeps its last decisions and
+    shows them under `/console/`. `nimbusguard serve` sets it; a pod shows them to nobody."""
     log_level: str = "info"
     """`NIMBUSGUARD_LOG_LEVEL`. debug, info, warning or error; requests are logged at debug only."""
 
@@ -93,6 +97,7 @@ KEYS: Final = (
     _own("NIMBUSGUARD_RECEIVE_TIMEOUT_S", number(1, 3600)),
     _own("NIMBUSGUARD_GRACE_S", number(0, 3600)),
     _own("NIMBUSGUARD_DRAIN_IDLE_S", number(0, 60)),
+    _own("NIMBUSGUARD_CONSOLE", truth),
     _own("NIMBUSGUARD_LOG_LEVEL", choice(*LOG_LEVELS)),
 )
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import sys
+from datetime import UTC, datetime
 
 from serving.deferred import defer_unused
 
@@ -49,6 +50,7 @@ def serve(settings: ServerSettings) -> None:
         settings,
         absent_as_zero=own.absent_as_zero,
         metrics=metrics,
+        now=_now if settings.console else None,
     )
 
     async def stop() -> None:
@@ -59,6 +61,10 @@ def serve(settings: ServerSettings) -> None:
     model = ServedModel(service)
     model.load()
     Server(service, metrics, settings, flags, on_start=probe.start, on_stop=stop).start([model])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def with_deadline(settings: ServerSettings, flags: argparse.Namespace) -> ServerSettings:

@@ -19,6 +19,7 @@ from nimbusguard.contract.errors import (
 )
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from serving.calls import Trace
+from transformer.explain_tensors import HopExplanation
 
 _MAX_SHOWN: Final = 100
 """Characters of a foreign value in a message."""
@@ -59,6 +60,11 @@ class PredictorClient(Protocol):
             DeadlineExceeded: It was too slow.
             NonFiniteOutput: Its network gave NaN or infinity.
         """
+
+    async def explain(
+        self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
+    ) -> HopExplanation:
+        """Attributions of a batch of states (B, F); arguments and errors as for `infer`."""
 
     async def close(self) -> None:
         """Let go of connections."""

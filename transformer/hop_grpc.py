@@ -22,6 +22,7 @@ from nimbusguard.contract.errors import (
     PredictorUnavailable,
 )
 from serving.calls import Trace
+from transformer.explain_tensors import SHAPES, HopExplanation, Tensor, explanation_from
 from transformer.hop import (
     HopAnswer,
     authority,
@@ -73,15 +74,43 @@ class GrpcPredictorClient:
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
     ) -> HopAnswer:
         """See `PredictorClient`."""
+        request = self._request(state)
+        return self._decode(await self._ask(request, traces, deadline_at), len(state))
+
+    async def explain(
+        self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
+    ) -> HopExplanation:
+        """See `PredictorClient`."""
+        request = self._request(state)
+        for name in SHAPES:
+            request.outputs.add(name=name)
+        answer = await self._ask(request, traces, deadline_at)
+        version, fingerprint = _identity(answer)
+        raws = answer.raw_output_contents
+        try:
+            tensors = {
+                output.name: Tensor(
+                    output.datatype, list(output.shape), np.frombuffer(raw, dtype="<f4")
+                )
+                for output, raw in zip(answer.outputs, raws, strict=True)
+            }
+        except ValueError as error:
+            message = f"predictor at {self._target}: expected a V2 answer with {', '.join(SHAPES)}"
+            raise PredictorUnavailable(message) from error
+        return explanation_from(tensors, len(state), version, fingerprint)
+
+    def _request(self, state: NDArray[np.float32]) -> Any:
         request = pb.ModelInferRequest(model_name=self._model_name)
         request.inputs.add(name="state", datatype="FP32", shape=state.shape)
         request.raw_input_contents.append(state.tobytes())
+        return request
+
+    async def _ask(self, request: Any, traces: Sequence[Trace], deadline_at: float) -> Any:
         timeout_s = max(deadline_at - time.perf_counter(), 0.0)
         try:
-            answer = await self._connected()(request, timeout=timeout_s, metadata=_metadata(traces))
+            return await self._connected()(request, timeout=timeout_s, metadata=_metadata(traces))
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from error
-        return self._decode(answer, len(state))
 
     async def close(self) -> None:
         """Close the channel."""
@@ -96,9 +125,7 @@ class GrpcPredictorClient:
         return self._infer
 
     def _decode(self, answer: Any, rows: int) -> HopAnswer:
-        version = answer.model_version
-        fingerprint = answer.parameters["fingerprint"].string_param
-        require_identity(version, fingerprint)
+        version, fingerprint = _identity(answer)
         try:
             index = [output.name for output in answer.outputs].index("q_values")
             output, raw = answer.outputs[index], answer.raw_output_contents
@@ -128,6 +155,14 @@ class GrpcPredictorClient:
         if code is grpc.StatusCode.INTERNAL and "NaN or infinity" in details:
             return NonFiniteOutput(said)
         return PredictorUnavailable(said)
+
+
+def _identity(answer: Any) -> tuple[str, str]:
+    """Version and fingerprint of who answered, which must be for our feature table."""
+    version: str = answer.model_version
+    fingerprint: str = answer.parameters["fingerprint"].string_param
+    require_identity(version, fingerprint)
+    return version, fingerprint
 
 
 def _metadata(traces: Sequence[Trace]) -> list[tuple[str, str]]:

@@ -20,6 +20,13 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import DeadlineExceeded, PredictorUnavailable
 from serving.calls import Trace
+from transformer.explain_tensors import (
+    SHAPES,
+    HopExplanation,
+    Tensor,
+    explanation_from,
+    values_of,
+)
 from transformer.hop import (
     HopAnswer,
     authority,
@@ -39,6 +46,12 @@ _CONNECTION_AGE_S: Final = 30.0
 """A Service balances connections, not requests, so a connection must not live for ever."""
 _RETRY_DELAYS_S: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Between attempts after a connection failed: 0.63 s in all, a third of the default deadline."""
+
+
+_Q_VALUES_OUTPUT: Final = b'{"name":"q_values","parameters":{"binary_data":true}}'
+_EXPLANATION_OUTPUTS: Final = b",".join(
+    b'{"name":"%b","parameters":{"binary_data":true}}' % name.encode() for name in SHAPES
+)
 
 
 class ConnectionLostError(Exception):
@@ -181,14 +194,23 @@ class RestPredictorClient:
     ) -> HopAnswer:
         """See `PredictorClient`."""
         request = self._encode(state, traces)
+        return _decode(await self._ask(request, deadline_at), len(state))
+
+    async def explain(
+        self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
+    ) -> HopExplanation:
+        """See `PredictorClient`."""
+        request = self._encode(state, traces, _EXPLANATION_OUTPUTS)
+        return _decode_explanation(await self._ask(request, deadline_at), len(state))
+
+    async def _ask(self, request: bytes, deadline_at: float) -> _Response:
         left_s = deadline_at - time.perf_counter()
         try:
             async with asyncio.timeout(max(left_s, 0.0)):
-                response = await self._exchange(request)
+                return await self._exchange(request)
         except TimeoutError:
             message = f"predictor at {self._host}:{self._port}: no answer within the deadline"
             raise DeadlineExceeded(message) from None
-        return _decode(response, len(state))
 
     async def close(self) -> None:
         """Close idle connections."""
@@ -236,13 +258,17 @@ class RestPredictorClient:
         _, connection = await loop.create_connection(HopConnection, self._host, self._port)
         return connection
 
-    def _encode(self, state: NDArray[np.float32], traces: Sequence[Trace]) -> bytes:
+    def _encode(
+        self,
+        state: NDArray[np.float32],
+        traces: Sequence[Trace],
+        outputs: bytes = _Q_VALUES_OUTPUT,
+    ) -> bytes:
         rows, features = state.shape
         header = (
             b'{"inputs":[{"name":"state","shape":[%d,%d],"datatype":"FP32",'
             b'"parameters":{"binary_data_size":%d}}],'
-            b'"outputs":[{"name":"q_values","parameters":{"binary_data":true}}]}'
-            % (rows, features, state.nbytes)
+            b'"outputs":[%b]}' % (rows, features, state.nbytes, outputs)
         )
         traced = first_traced(traces)
         lengths = b"inference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n" % (
@@ -265,6 +291,38 @@ def _decode(response: _Response, rows: int) -> HopAnswer:
     Raises:
         NimbusGuardError: It is an error, or no answer of a NimbusGuard predictor.
     """
+    document, tail = _document_of(response)
+    try:
+        (output,) = (entry for entry in document["outputs"] if entry["name"] == "q_values")
+        version, fingerprint = _identity(document)
+        q_values = _q_values_of(output, tail, rows)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _foreign(response, "q_values") from error
+    require_finite(q_values)
+    return HopAnswer(q_values, version, fingerprint)
+
+
+def _decode_explanation(response: _Response, rows: int) -> HopExplanation:
+    """The explanation in a response; errors as of `_decode`."""
+    document, tail = _document_of(response)
+    tensors: dict[str, Tensor] = {}
+    try:
+        for entry in document["outputs"]:
+            values, used = values_of(entry, tail)
+            tail = tail[used:]
+            tensors[entry["name"]] = Tensor(entry["datatype"], entry["shape"], values)
+        version, fingerprint = _identity(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _foreign(response, ", ".join(SHAPES)) from error
+    return explanation_from(tensors, rows, version, fingerprint)
+
+
+def _document_of(response: _Response) -> tuple[Any, memoryview]:
+    """The JSON part of a good response and the binary part behind it.
+
+    Raises:
+        NimbusGuardError: It is an error.
+    """
     head, tail = _split(response)
     try:
         document = orjson.loads(head)
@@ -272,17 +330,20 @@ def _decode(response: _Response, rows: int) -> HopAnswer:
         document = response.body[:200].decode(errors="replace")
     if response.status != _OK:
         raise refusal(response.status, error_text(document))
-    try:
-        version: Any = document.get("model_version")
-        fingerprint: Any = (document.get("parameters") or {}).get("fingerprint")
-        (output,) = (entry for entry in document["outputs"] if entry["name"] == "q_values")
-        require_identity(version, fingerprint)
-        q_values = _q_values_of(output, tail, rows)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        message = f"predictor: expected a V2 answer with q_values, got {response.body[:100]!r}"
-        raise PredictorUnavailable(message) from error
-    require_finite(q_values)
-    return HopAnswer(q_values, version, fingerprint)
+    return document, tail
+
+
+def _identity(document: Any) -> tuple[str, str]:
+    """Version and fingerprint of who answered, which must be for our feature table."""
+    version: Any = document.get("model_version")
+    fingerprint: Any = (document.get("parameters") or {}).get("fingerprint")
+    require_identity(version, fingerprint)
+    return version, fingerprint
+
+
+def _foreign(response: _Response, expected: str) -> PredictorUnavailable:
+    message = f"predictor: expected a V2 answer with {expected}, got {response.body[:100]!r}"
+    return PredictorUnavailable(message)
 
 
 def _split(response: _Response) -> tuple[memoryview, memoryview]:

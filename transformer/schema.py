@@ -1,4 +1,4 @@
-"""JSON schemas of an instance and of a decision, for the OpenAPI description."""
+"""What goes in and comes out: V2 tensors, and JSON schemas for the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from typing import Any, Final
 
 from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
 from nimbusguard.contract.features import FEATURES, NAMES, STATE_DIM
+from nimbusguard.contract.tensors import TensorSpec
+
+INPUTS: Final = (
+    TensorSpec("raw_metrics", ("FP64", "FP32"), (-1, STATE_DIM)),
+    TensorSpec("current_replicas", ("INT64",), (-1,), required=False),
+    TensorSpec("min_replicas", ("INT64",), (-1,), required=False),
+    TensorSpec("max_replicas", ("INT64",), (-1,), required=False),
+)
+OUTPUTS: Final = (
+    TensorSpec("action_index", ("INT64",), (-1,)),
+    TensorSpec("action", ("BYTES",), (-1,)),
+    TensorSpec("target_replicas", ("INT64",), (-1,)),
+    TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM)),
+)
+EXPLAINED_OUTPUTS: Final = (*OUTPUTS, TensorSpec("attributions", ("FP32",), (-1, STATE_DIM)))
+"""With the attributions to the chosen action's Q-value."""
 
 _NUMBER: Final = {"type": ["number", "string", "null"]}
 _REPLICAS: Final = {

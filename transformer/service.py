@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nimbusguard.console.api import ConsoleApi
 from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
 from nimbusguard.contract.errors import (
     DeadlineExceeded,
@@ -23,7 +25,7 @@ from nimbusguard.contract.errors import (
     NonFiniteOutput,
     Overloaded,
 )
-from nimbusguard.contract.features import NAMES, STATE_DIM
+from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
 from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
@@ -33,6 +35,8 @@ from serving.deadlines import Deadlines
 from serving.metrics import ServingMetrics, ServingState
 from serving.settings import ServerSettings
 from transformer import schema
+from transformer.console import TransformerSource
+from transformer.explanation import TransformerExplanation
 from transformer.hop import PredictorClient
 from transformer.lookup import WorkloadLookup
 from transformer.options import options_of_tensors
@@ -58,22 +62,13 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         settings: Limits and the deadline.
         absent_as_zero: Features whose absence the operator declared to mean 0.
         metrics: Counts what happens.
+        now: The time on the wall, for the console; None to have none.
     """
 
     component: ClassVar[str] = "transformer"
     platform: ClassVar[str] = "nimbusguard_transformer"
-    inputs: ClassVar[Sequence[TensorSpec]] = (
-        TensorSpec("raw_metrics", ("FP64", "FP32"), (-1, STATE_DIM)),
-        TensorSpec("current_replicas", ("INT64",), (-1,), required=False),
-        TensorSpec("min_replicas", ("INT64",), (-1,), required=False),
-        TensorSpec("max_replicas", ("INT64",), (-1,), required=False),
-    )
-    outputs: ClassVar[Sequence[TensorSpec]] = (
-        TensorSpec("action_index", ("INT64",), (-1,)),
-        TensorSpec("action", ("BYTES",), (-1,)),
-        TensorSpec("target_replicas", ("INT64",), (-1,)),
-        TensorSpec("q_values", ("FP32",), (-1, ACTION_DIM)),
-    )
+    inputs: ClassVar[Sequence[TensorSpec]] = schema.INPUTS
+    outputs: ClassVar[Sequence[TensorSpec]] = schema.OUTPUTS
     v1_instance: ClassVar[Mapping[str, Any]] = schema.INSTANCE
     v1_prediction: ClassVar[Mapping[str, Any]] = schema.DECISION
     v1_other_bodies: ClassVar[Sequence[Mapping[str, Any]]] = (schema.CLUSTER_STATE,)
@@ -90,6 +85,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         *,
         absent_as_zero: tuple[str, ...],
         metrics: ServingMetrics,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self.name = name
         self._client = client
@@ -112,7 +108,26 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         self._deadlines: Deadlines[TransformerCall] = Deadlines(
             settings.deadline_s, still_open=self._still_open, expire=self._expire
         )
+        self._explanation = TransformerExplanation(
+            self,
+            client,
+            lookup,
+            deadline_s=settings.deadline_s,
+            absent_as_zero=self._absent_as_zero,
+        )
+        self._seen = TransformerSource(self._explanation, now) if now is not None else None
+        self._console = ConsoleApi(self._seen) if self._seen is not None else None
         metrics.snapshot = self._state
+
+    @property
+    def console(self) -> ConsoleApi | None:
+        """The last decisions, where they are kept."""
+        return self._console
+
+    @property
+    def explanation(self) -> TransformerExplanation:
+        """What answers `:explain`."""
+        return self._explanation
 
     @property
     def version(self) -> str | None:
@@ -296,6 +311,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         start = 0
         for call in calls:
             stop = start + call.rows
+            if self._seen is not None:
+                self._seen.saw(batch, resolved.values, start, call.rows, call.payload.options)
             deliver(call, Decisions(batch, start, stop, call.payload.options))
             start = stop
         self._metrics.observe_stage("postprocess", time.perf_counter() - answered)

@@ -59,6 +59,11 @@ class Endpoint:
         return f"{self.base_url}{_PREFIX}{quote(self.model)}{_SUFFIX}"
 
     @property
+    def explain_url(self) -> str:
+        """V1 explanation: as a prediction, with reasons."""
+        return f"{self.base_url}{_PREFIX}{quote(self.model)}:explain"
+
+    @property
     def ready_url(self) -> str:
         """V1 readiness of the model, the predictor behind it included."""
         return f"{self.base_url}{_PREFIX}{quote(self.model)}"

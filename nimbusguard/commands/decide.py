@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     """Ask for the decisions and print them; exit status 0."""
     _check_usage(args)
     instances: Sequence[Payload] = [_looked_up(args)] if args.prometheus else _given(args.payload)
-    settings = ClientSettings(endpoint=Endpoint.parse(args.endpoint or _default_endpoint()))
+    environ: Mapping[str, str] = os.environ  # noqa: TID251 - handed on to settings
+    settings = ClientSettings(endpoint=Endpoint.parse(args.endpoint or default_endpoint(environ)))
     with Client(settings) as client:
         decisions = client.decide(instances)
     if args.json:
@@ -86,8 +87,8 @@ def _check_usage(args: argparse.Namespace) -> None:
             args.usage_error(f"--{name.replace('_', '-')} needs --prometheus")
 
 
-def _default_endpoint() -> str:
-    environ: Mapping[str, str] = os.environ  # noqa: TID251 - handed on to settings
+def default_endpoint(environ: Mapping[str, str]) -> str:
+    """The transformer that the environment names, else the one that `nimbusguard serve` starts."""
     # The settings' own default is a name that resolves inside a cluster only.
     is_set = environ.get("KSERVE_ENDPOINT", "").strip()
     return from_environ(environ).kserve_endpoint if is_set else _LOCAL
@@ -105,7 +106,19 @@ def _looked_up(args: argparse.Namespace) -> NamedMetrics:
 
 
 def _given(payload: str | None) -> Sequence[Payload]:
-    """The instances of a payload: a body as the transformer takes it, or one instance alone."""
+    """The instances of a payload."""
+    return [_instance(item) for item in read_payload(payload)["instances"]]
+
+
+def read_payload(payload: str | None) -> dict[str, list[Any]]:
+    """A payload as a body: one as the transformer takes it, or of one instance alone.
+
+    Args:
+        payload: Path of a JSON file; None or `-` for standard input.
+
+    Raises:
+        InvalidRequest: It cannot be read, or is no JSON.
+    """
     name = "standard input" if payload in (None, "-") else str(payload)
     try:
         text = sys.stdin.buffer.read() if payload in (None, "-") else Path(name).read_bytes()
@@ -117,11 +130,11 @@ def _given(payload: str | None) -> Sequence[Payload]:
         message = f"{name}: expected JSON, got: {exc}"
         raise InvalidRequest(message) from exc
     if isinstance(document, dict) and isinstance(document.get("instances"), list):
-        return [_instance(item) for item in document["instances"]]
+        return {"instances": document["instances"]}
     if isinstance(document, dict) and isinstance(document.get("cluster_state"), dict):
         beside = {key: value for key, value in document.items() if key != "cluster_state"}
-        return [_instance({**document["cluster_state"], **beside})]
-    return [_instance(document)]
+        return {"instances": [{**document["cluster_state"], **beside}]}
+    return {"instances": [document]}
 
 
 def _instance(document: Any) -> Payload:

@@ -173,7 +173,11 @@ async def _start(
         module,
         f"--model_name={args.model_name}",
         *flags,
-        env={**os.environ, "NIMBUSGUARD_HOST": args.host},  # noqa: TID251 - handed on, not read
+        env={
+            **os.environ,  # noqa: TID251 - handed on, not read
+            "NIMBUSGUARD_HOST": args.host,
+            "NIMBUSGUARD_CONSOLE": "true",
+        },
         stdin=asyncio.subprocess.DEVNULL,
         # Ctrl-C reaches a whole process group; the order of stopping is decided here instead.
         start_new_session=True,
@@ -220,7 +224,8 @@ def _greet(args: argparse.Namespace, ports: Ports) -> None:
     sys.stdout.write(
         f"transformer  {url}  (gRPC {ports.grpc})\n"
         f"predictor    http://{_reachable(args.host)}:{ports.predictor_http}"
-        f"  (gRPC {ports.predictor_grpc})\n\n"
+        f"  (gRPC {ports.predictor_grpc})\n"
+        f"console      {url}/console/\n\n"
         "Ready. Ask for a decision:\n\n"
         f"{_EXAMPLE.format(url=url, name=args.model_name)}\n\n"
         "Ctrl-C stops both.\n"

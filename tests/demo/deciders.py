@@ -28,7 +28,7 @@ HPA_INTERVALS = 20
 _SEEN_WITHIN_S = 20.0
 _POLL_S = 0.02
 CONSOLE_PATH = "/console/"
-"""Where the operator's console is, if it has one."""
+"""Where the operator's console is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ async def test_the_loop_follows_the_load_live(tmp_path: Path) -> None:
     assert len(rounds[NIMBUSGUARD].requests) == len(rounds[HPA].requests)
     assert "kserve" in {moment.source for moment in rounds[NIMBUSGUARD].moments}
     assert "operator    http://127.0.0.1:" in text.getvalue()
+    assert re.search(r"console +http://127\.0\.0\.1:\d+/console/$", text.getvalue(), re.MULTILINE)
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page
     assert "<script" not in page

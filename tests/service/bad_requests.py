@@ -129,7 +129,7 @@ def _http(case: Mapping[str, Any], service: str) -> bytes:
 
 
 def _v1(case: Mapping[str, Any], service: str) -> bytes:
-    return _post(case, PREDICT, _v1_body(case, service))
+    return _post(case, case.get("path", PREDICT), _v1_body(case, service))
 
 
 def _v1_body(case: Mapping[str, Any], service: str) -> bytes:

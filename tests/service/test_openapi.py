@@ -37,7 +37,7 @@ def test_its_examples_are_answered(either_service: Server) -> None:
     paths = description(either_service)["paths"]
     posts = {path: item["post"] for path, item in paths.items() if "post" in item}
 
-    assert len(posts) == 3
+    assert len(posts) == 4
     with Wire(either_service.http_port) as wire:
         for path, operation in posts.items():
             example = operation["requestBody"]["content"]["application/json"]["example"]
@@ -87,4 +87,4 @@ def test_schemathesis_finds_nothing(either_service: Server, tmp_path: Path) -> N
     )
 
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
-    assert "Tested: 15" in result.stdout
+    assert "Tested: 16" in result.stdout

@@ -16,6 +16,7 @@ from predictor.service import PredictorService
 from serving.calls import Call, Trace
 from serving.metrics import ServingMetrics
 from serving.settings import ServerSettings
+from transformer.explain_tensors import HopExplanation
 from transformer.hop import HopAnswer
 from transformer.lookup import WorkloadLookup
 from transformer.readiness import PredictorProbe
@@ -57,6 +58,7 @@ class Network:
     def __init__(self, infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         self.infer = infer
         self.metadata = packaged_network().metadata
+        self.explainer = packaged_network().explainer
 
 
 def packaged_network() -> LoadedModel:
@@ -93,6 +95,14 @@ class DirectClient:
         self.deadlines.append(deadline_at)
         await self.gate.wait()
         return HopAnswer(self.infer_states(state), "1", FINGERPRINT)
+
+    async def explain(
+        self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
+    ) -> HopExplanation:
+        explainer = packaged_network().explainer
+        assert explainer is not None
+        await self.gate.wait()
+        return HopExplanation(*explainer.explain(state), "1", FINGERPRINT)
 
     async def close(self) -> None:
         """Nothing to close."""

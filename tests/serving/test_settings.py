@@ -38,6 +38,7 @@ def test_every_setting_is_read() -> None:
         "NIMBUSGUARD_KEEP_ALIVE_S": "10",
         "NIMBUSGUARD_RECEIVE_TIMEOUT_S": "11",
         "NIMBUSGUARD_GRACE_S": "12",
+        "NIMBUSGUARD_CONSOLE": "True",
         "NIMBUSGUARD_DRAIN_IDLE_S": "0",
         "NIMBUSGUARD_LOG_LEVEL": "DEBUG",
     }
@@ -56,6 +57,7 @@ def test_every_setting_is_read() -> None:
         receive_timeout_s=11.0,
         grace_s=12.0,
         drain_idle_s=0.0,
+        console=True,
         log_level="debug",
     )
     assert len(environ) == len(ServerSettings.__dataclass_fields__)

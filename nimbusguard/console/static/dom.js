@@ -1,0 +1,58 @@
+// Elements and numbers as text. Nothing here ever parses text as HTML.
+
+/** An element with attributes and children; text children stay text. */
+export function make(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** The same in SVG. */
+export function draw(name, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== false) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+export function number(value, digits = 3) {
+  if (value === null || value === undefined) return "–";
+  if (value !== 0 && Math.abs(value) < 10 ** -digits) return value.toExponential(1);
+  return value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) >= 100 ? 0 : digits });
+}
+
+export const seconds = (value) =>
+  value === null ? "–" : value < 1 ? `${number(value * 1000, 0)} ms` : `${number(value, 2)} s`;
+
+export const percent = (value) => (value === null ? "–" : `${number(value * 100, 1)} %`);
+
+export function age(seconds_) {
+  const whole = Math.max(Math.round(seconds_), 0);
+  if (whole < 120) return `${whole} s ago`;
+  return whole < 7200 ? `${Math.round(whole / 60)} min ago` : `${Math.round(whole / 3600)} h ago`;
+}
+
+export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString();
+
+/** A bar from the middle: to the right what adds, to the left what takes. */
+export function bar(share) {
+  const length = Math.min(Math.abs(share), 1) * 50;
+  return draw("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+    draw("rect", { class: share < 0 ? "minus" : "plus", x: share < 0 ? 50 - length : 50, y: 1, width: length, height: 8 }),
+    draw("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 10 }));
+}
+
+/** A table with a caption, column heads and rows; the first cell of a row is its head. */
+export function table(caption, heads, rows) {
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-key": heads.join() },
+    make("table", {},
+      make("caption", {}, caption),
+      make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
+      make("tbody", {}, ...rows.map(({ cells, ...attributes }) =>
+        make("tr", attributes, ...cells.map((cell, index) =>
+          index === 0 ? make("th", { scope: "row" }, cell) : make("td", {}, cell)))))));
+}
