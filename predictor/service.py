@@ -172,6 +172,8 @@ class PredictorService(ModelService[States, QValues]):
             return
         self._metrics.observe_batch(len(state))
         began = time.perf_counter()
+        self._metrics.observe_stage("queue", began - calls[0].arrived)
+        self._metrics.observe_states(state)
         try:
             q_values = self._network.infer(state)
         except NonFiniteOutput as error:

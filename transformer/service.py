@@ -247,7 +247,10 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         if not calls:
             return
         prepared = prepare(resolved, [call.payload for call in calls])
+        self._metrics.observe_stage("queue", began - calls[0].arrived)
         self._metrics.observe_batch(len(prepared.state))
+        self._metrics.observe_values(resolved.values)
+        self._metrics.observe_states(prepared.state)
         asked = time.perf_counter()
         self._metrics.observe_stage("preprocess", asked - began)
         try:
@@ -311,6 +314,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         for name, amount in zip(ACTION_NAMES, amounts, strict=True):
             if amount:
                 self._metrics.count_action(name, batch.answering.model_version, amount)
+        self._metrics.observe_margins(batch.choice.margin)
         _count_features(self._metrics, "clipped", batch.prepared.clipped)
         _count_features(self._metrics, "imputed", batch.prepared.imputed)
 
