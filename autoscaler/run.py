@@ -31,6 +31,7 @@ from autoscaler.publish import Publisher
 from autoscaler.recording import Recorder
 from autoscaler.scale import Scaler
 from autoscaler.settings import OperatorSettings
+from autoscaler.tracing import TracedClient
 from autoscaler.watch import registry_of, watch
 from autoscaler.web import serve
 from autoscaler.writers import read_writers
@@ -45,6 +46,7 @@ from nimbusguard.client.validation import ModelValidator, ValidationSettings
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError
 from nimbusguard.contract.normalization import absent_as_zero_mask
 from nimbusguard.settings import Settings
+from nimbusguard.telemetry.spans import Tracer
 
 _LOG: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.25
@@ -64,7 +66,12 @@ class Operator:
     """Everything that one process holds; made, run once, and closed."""
 
     def __init__(
-        self, shared: Settings, own: OperatorSettings, access: ClusterAccess, stack: AsyncExitStack
+        self,
+        shared: Settings,
+        own: OperatorSettings,
+        access: ClusterAccess,
+        stack: AsyncExitStack,
+        tracer: Tracer | None = None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -73,6 +80,7 @@ class Operator:
             own: Settings of the operator alone.
             access: The API server.
             stack: Closes what was opened.
+            tracer: Records sampled evaluations; None where nothing is traced.
 
         Raises:
             InvalidRequest: There is no Prometheus to ask.
@@ -116,6 +124,7 @@ class Operator:
                 clock=self._clock,
                 now=_now,
                 is_leader=lambda: self._election.is_leader,
+                tracer=tracer,
                 settings=LoopSettings(evidence=evidence),
                 shadow_canary=own.shadow_canary,
             ),
@@ -183,7 +192,7 @@ class Operator:
         return DecisionChain(
             FallbackSettings(absent_as_zero=self._own.absent_as_zero),
             clock=self._clock,
-            kserve=client,
+            kserve=TracedClient(client),
             local_model=self._models.current if shared.fallback_to_local else lambda: None,
             refuse=validator.refuse,
         )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from numpy.typing import NDArray
 
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
+from nimbusguard.telemetry.spans import Span
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ class Trace(NamedTuple):
     request_id: bytes
     traceparent: bytes | None = None
     tracestate: bytes | None = None
+    span: Span | None = None
+    """Ours, if the request is sampled; `traceparent` is then its own."""
 
 
 class Call(Generic[PayloadT, ResultT]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from nimbusguard.contract.errors import (
     PredictorUnavailable,
 )
 from nimbusguard.contract.fingerprint import FINGERPRINT
+from nimbusguard.telemetry.spans import Span
 from serving.calls import Trace
 
 _MAX_SHOWN: Final = 100
@@ -25,6 +27,11 @@ _MAX_SHOWN: Final = 100
 _MAX_TRACED: Final = 15
 """Request ids that one hop names: with 128 characters each, 2 KiB of the 8 that gRPC's metadata
 may have."""
+_NOT_SAMPLED: Final = b"00-%b-%b-00" % (
+    secrets.token_hex(16).encode(),
+    secrets.token_hex(8).encode(),
+)
+"""A trace that nobody records; one for all batches of a process."""
 
 
 class HopAnswer(NamedTuple):
@@ -129,6 +136,16 @@ def refusal(status: int, text: str) -> NimbusGuardError:
 def joined_ids(traces: Sequence[Trace]) -> bytes:
     """The batch's request ids as one header value."""
     return b",".join([trace.request_id for trace in traces[:_MAX_TRACED]])
+
+
+def handed_on(trace: Trace, hop: Span | None) -> Trace:
+    """What travels with a batch where requests are traced: the hop's span, or a word that says no.
+
+    Without that word the predictor would throw the dice itself, and begin traces in the middle.
+    """
+    if hop is None:
+        return trace._replace(traceparent=_NOT_SAMPLED, tracestate=None)
+    return trace._replace(traceparent=hop.traceparent, tracestate=hop.tracestate)
 
 
 def first_traced(traces: Sequence[Trace]) -> Trace | None:

@@ -27,12 +27,14 @@ from nimbusguard.contract.features import NAMES, STATE_DIM
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
 from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
+from nimbusguard.telemetry.spans import Kind, Span, Tracer
 from serving.batching import MicroBatcher
 from serving.calls import Call, ModelService, deliver
 from serving.metrics import ServingMetrics, ServingState
 from serving.settings import ServerSettings
+from serving.tracing import begin_batch, ending
 from transformer import schema
-from transformer.hop import PredictorClient
+from transformer.hop import HopAnswer, PredictorClient, handed_on
 from transformer.lookup import WorkloadLookup
 from transformer.options import options_of_tensors
 from transformer.postprocess import Answering, DecisionBatch, Decisions, decide
@@ -57,6 +59,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         settings: Limits and the deadline.
         absent_as_zero: Features whose absence the operator declared to mean 0.
         metrics: Counts what happens.
+        tracer: Records batches with sampled requests in them.
     """
 
     component: ClassVar[str] = "transformer"
@@ -89,8 +92,10 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         *,
         absent_as_zero: tuple[str, ...],
         metrics: ServingMetrics,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = name
+        self._tracer = tracer
         self._client = client
         self._probe = probe
         self._lookup = lookup
@@ -254,11 +259,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         asked = time.perf_counter()
         self._metrics.observe_stage("preprocess", asked - began)
         try:
-            answer = await self._client.infer(
-                prepared.state,
-                [call.trace for call in calls],
-                calls[0].arrived + self._deadline_s,
-            )
+            answer = await self._ask(calls, prepared.state)
         except (NonFiniteOutput, InvalidRequest) as error:
             await self._answer_one_by_one(calls, error)
             return
@@ -277,6 +278,20 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             deliver(call, Decisions(batch, start, stop, call.payload.options))
             start = stop
         self._metrics.observe_stage("postprocess", time.perf_counter() - answered)
+
+    async def _ask(self, calls: list[TransformerCall], state: NDArray[np.float32]) -> HopAnswer:
+        """The predictor's answer; what is traced of it belongs to the batch's first request."""
+        traces = [call.trace for call in calls]
+        deadline_at = calls[0].arrived + self._deadline_s
+        if self._tracer is None:
+            return await self._client.infer(state, traces, deadline_at)
+        batch = begin_batch(self._tracer, calls, len(state))
+        hop: Span | None = None
+        if batch is not None:
+            hop = self._tracer.start("predict", Kind.CLIENT, batch)
+        traces[0] = handed_on(traces[0], hop)
+        with ending(batch), ending(hop):
+            return await self._client.infer(state, traces, deadline_at)
 
     def _resolve(self, calls: list[TransformerCall]) -> tuple[list[TransformerCall], Imputed]:
         """The calls whose rows can all be decided on, and those rows; the others are failed."""

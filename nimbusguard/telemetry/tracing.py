@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nimbusguard.contract.errors import InvalidRequest
-from nimbusguard.telemetry.settings import ENDPOINT, TracingSettings
+from nimbusguard.telemetry.settings import ENDPOINT, TracingSettings, tracing_settings
 
 if TYPE_CHECKING:
     from nimbusguard.telemetry.spans import Tracer
@@ -33,3 +35,18 @@ def open_tracer(settings: TracingSettings, component: str) -> Tracer | None:
     from nimbusguard.telemetry.otel import OtelTracer
 
     return OtelTracer(settings.endpoint, settings.ratio, component)
+
+
+@contextmanager
+def tracing(environ: Mapping[str, str], component: str) -> Iterator[Tracer | None]:
+    """The tracer of a process, or None; what it holds is sent when the block ends.
+
+    Raises:
+        InvalidRequest: A setting breaks its rule, or the extra is missing.
+    """
+    tracer = open_tracer(tracing_settings(environ), component)
+    try:
+        yield tracer
+    finally:
+        if tracer is not None:
+            tracer.close()
