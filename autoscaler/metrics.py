@@ -9,13 +9,16 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from autoscaler.arms import Arm
+from autoscaler.evidence import Flaw
 from autoscaler.loop import Evaluation
 from autoscaler.policy_spec import Mode, ScalingPolicy
+from autoscaler.rails import Rail
 from autoscaler.workload_metrics import WorkloadMetrics
 from nimbusguard import __version__
 from nimbusguard.client.breaker import BreakerState
 from nimbusguard.client.validation import Outcome, Report
 from nimbusguard.contract.fingerprint import FINGERPRINT
+from nimbusguard.policy.guard import Rule
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OUTCOMES: Final = {Outcome.PASSED: 1.0, Outcome.FAILED: 0.0, Outcome.UNKNOWN: -1.0}
@@ -123,6 +126,20 @@ class OperatorMetrics:
             ["result"],
             registry=registry,
         )
+        self._announce()
+
+    def _announce(self) -> None:
+        """Show counters from 0 on: a rate does not see a series' first value."""
+        for rule in (*(one.value for one in Rail), *(one.name for one in Rule if one.name)):
+            self.rules.labels(rule)
+        for flaw in Flaw:
+            self.flaws.labels(flaw.value)
+        for result in ("ok", "conflict", "failed"):
+            self.scalings.labels(result)
+        for result in ("ok", "failed"):
+            self.experience.labels(result)
+        for verdict in ("agree", "disagree"):
+            self.comparisons.labels(verdict)
 
     def saw_evaluation(self, evaluation: Evaluation, arm: Arm = Arm.STABLE) -> None:
         """Count a decision and show what it asks for."""

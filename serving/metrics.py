@@ -49,7 +49,12 @@ class ServingMetrics(Collector):
         self._latency: dict[str, Distribution] = {}
         self._stages: dict[str, Distribution] = {}
         self._batch_rows = Distribution(ROW_BUCKETS)
-        self._features: dict[tuple[str, str], int] = {}
+        # From 0 on: a rate does not see a series' first value. Only the transformer counts these.
+        self._features: dict[tuple[str, str], int] = {
+            (name, event): 0
+            for name in (NAMES if component == "transformer" else ())
+            for event in ("clipped", "imputed", "refused")
+        }
         self._actions: dict[tuple[str, str], int] = {}
         self._states = ColumnDistributions(STATE_DIM, STATE_BUCKETS)
         self._margins = ColumnDistributions(1, MARGIN_BUCKETS)
