@@ -1,6 +1,6 @@
 """What the last evaluation of each workload was: read when somebody looks, never recorded.
 
-Sixteen series a workload. A thousand workloads with eleven features each would cost 25 ms an
+Fifteen series a workload. A thousand workloads with eleven features each would cost 25 ms an
 interval as gauges that are set; kept as references and written out at a scrape they cost nothing.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -31,13 +32,22 @@ class Distribution:
         self._exemplars: dict[int, Exemplar] = {}
         self._sum = 0.0
 
-    def observe(self, value: float, trace_id: str | None = None) -> None:
-        """Count one value; the trace that it belongs to becomes its bucket's example."""
-        index = bisect_left(self._bounds, value)
-        self._counts[index] += 1
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
-        if trace_id is not None:
-            self._exemplars[index] = Exemplar({"trace_id": trace_id}, value)
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count many values at once."""
+        places = np.searchsorted(self._bounds, values, side="left")
+        for index, amount in enumerate(np.bincount(places, minlength=len(self._counts)).tolist()):
+            self._counts[index] += amount
+        self._sum += sum(values)
+
+    def exemplify(self, value: float, trace_id: str) -> None:
+        """Make the trace of a value, counted elsewhere, its bucket's example."""
+        index = bisect_left(self._bounds, value)
+        self._exemplars[index] = Exemplar({"trace_id": trace_id}, value)
 
     def buckets(self) -> tuple[list[Bucket], float]:
         """Cumulative counts by upper bound, and the sum of all values."""

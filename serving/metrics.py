@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from nimbusguard import __version__
+from nimbusguard.contract.actions import ACTION_NAMES
 from nimbusguard.contract.features import NAMES, STATE_DIM
 from serving.distributions import ColumnDistributions, Distribution
 
@@ -28,6 +29,9 @@ ROW_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0
 STATE_BUCKETS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Tenths of a feature's range, and its lower bound by itself: what is idle, imputed or clipped."""
 MARGIN_BUCKETS: Final = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_PENDING_ANSWERS: Final = 1024
+_PENDING_BATCHES: Final = 64
+"""Batches whose decisions are counted together; of one row or of thousands."""
 _NO_ROWS: Final[NDArray[np.float64]] = np.empty((0, STATE_DIM))
 
 
@@ -40,11 +44,26 @@ class ServingState(NamedTuple):
     fingerprint: str = ""
 
 
+class Decided(NamedTuple):
+    """What is counted of the decisions of one batch."""
+
+    version: str
+    actions: NDArray[np.int64]
+    """Indices (B,)."""
+    margins: NDArray[np.float64]
+    """How clear the choices were (B,)."""
+    clipped: NDArray[np.bool_]
+    """(B, F)."""
+    imputed: NDArray[np.bool_]
+    """(B, F)."""
+
+
 class ServingMetrics(Collector):
     """The metrics of one server."""
 
     def __init__(self, component: str, model_name: str) -> None:
         self._labels = [component, model_name]
+        self._answered: dict[tuple[str, str], list[float]] = {}
         self._requests: dict[tuple[str, str], int] = {}
         self._latency: dict[str, Distribution] = {}
         self._stages: dict[str, Distribution] = {}
@@ -58,6 +77,7 @@ class ServingMetrics(Collector):
         self._actions: dict[tuple[str, str], int] = {}
         self._states = ColumnDistributions(STATE_DIM, STATE_BUCKETS)
         self._margins = ColumnDistributions(1, MARGIN_BUCKETS)
+        self._decided: list[Decided] = []
         self._last_rows = _NO_ROWS
         self._non_finite = 0
         self.snapshot: Callable[[], ServingState] = ServingState
@@ -67,12 +87,30 @@ class ServingMetrics(Collector):
         self, route: str, status: str, seconds: float, trace_id: str | None = None
     ) -> None:
         """One answer: its route, its HTTP status or gRPC code, how long it took, and its trace."""
-        key = (route, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
+        answered = self._answered.get((route, status))
+        if answered is None:
+            answered = self._answered[route, status] = []
+        answered.append(seconds)
+        if len(answered) >= _PENDING_ANSWERS:
+            self._count_answers()
+        if trace_id is not None:
+            self._latency_of(route).exemplify(seconds, trace_id)
+
+    def _latency_of(self, route: str) -> Distribution:
         latency = self._latency.get(route)
         if latency is None:
             latency = self._latency[route] = Distribution(LATENCY_BUCKETS_S)
-        latency.observe(seconds, trace_id)
+        return latency
+
+    def _count_answers(self) -> None:
+        """Count what was answered since the last time: many at once cost a third."""
+        for (route, status), seconds in self._answered.items():
+            if not seconds:
+                continue
+            key = (route, status)
+            self._requests[key] = self._requests.get(key, 0) + len(seconds)
+            self._latency_of(route).observe_all(seconds)
+            seconds.clear()
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """How long one stage of a batch took."""
@@ -93,19 +131,33 @@ class ServingMetrics(Collector):
         """The states (B, F) of one batch, which must not change afterwards."""
         self._states.observe(states)
 
-    def observe_margins(self, margins: NDArray[np.float64]) -> None:
-        """How clear the choices (B,) of one batch were."""
-        self._margins.observe(margins[:, None])
+    def observe_decisions(self, decided: Decided) -> None:
+        """The decisions of one batch; its arrays must not change afterwards."""
+        self._decided.append(decided)
+        if len(self._decided) >= _PENDING_BATCHES:
+            self._count_decisions()
 
     def count_feature(self, feature: str, event: str, amount: int) -> None:
         """Values of a feature that were `clipped`, `imputed` or `refused`."""
         key = (feature, event)
         self._features[key] = self._features.get(key, 0) + amount
 
-    def count_action(self, action: str, version: str, amount: int) -> None:
-        """Decisions by action and by the version that made them."""
-        key = (action, version)
-        self._actions[key] = self._actions.get(key, 0) + amount
+    def _count_decisions(self) -> None:
+        """Count the batches since the last time, all at once for each version."""
+        decided, self._decided = self._decided, []
+        for version in {each.version for each in decided}:
+            batches = [each for each in decided if each.version == version]
+            actions = np.concatenate([each.actions for each in batches])  # (N,)
+            for name, amount in zip(ACTION_NAMES, _counts(actions), strict=True):
+                if amount:
+                    key = (name, version)
+                    self._actions[key] = self._actions.get(key, 0) + amount
+        for each in decided:
+            self._margins.observe(each.margins[:, None])
+        for event in ("clipped", "imputed") if decided else ():
+            mask = np.concatenate([getattr(each, event) for each in decided])  # (N, F)
+            for feature, amount in zip(NAMES, mask.sum(axis=0).tolist(), strict=True):
+                self.count_feature(feature, event, amount)
 
     def count_non_finite(self) -> None:
         """A forward pass gave NaN or infinity."""
@@ -114,10 +166,13 @@ class ServingMetrics(Collector):
     @property
     def requests(self) -> dict[tuple[str, str], int]:
         """Answers so far, by route and status."""
+        self._count_answers()
         return dict(self._requests)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, as prometheus_client wants them."""
+        self._count_answers()
+        self._count_decisions()
         base = ["component", "model_name"]
         requests = CounterMetricFamily(
             "nimbusguard_model_serving_requests",
@@ -214,3 +269,9 @@ class ServingMetrics(Collector):
         for pair, amount in values.items():
             family.add_metric([*self._labels, *pair], amount)
         return family
+
+
+def _counts(actions: NDArray[np.int64]) -> list[int]:
+    """How often each action was chosen."""
+    counts: list[int] = np.bincount(actions, minlength=len(ACTION_NAMES)).tolist()
+    return counts

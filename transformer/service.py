@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
+from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -30,14 +30,14 @@ from nimbusguard.contract.tensors import InferResponse, TensorSpec
 from nimbusguard.telemetry.spans import Kind, Span, Tracer
 from serving.batching import MicroBatcher
 from serving.calls import Call, ModelService, deliver
-from serving.metrics import ServingMetrics, ServingState
+from serving.metrics import Decided, ServingMetrics, ServingState
 from serving.settings import ServerSettings
 from serving.tracing import begin_batch, ending
 from transformer import schema
 from transformer.hop import HopAnswer, PredictorClient, handed_on
 from transformer.lookup import WorkloadLookup
 from transformer.options import options_of_tensors
-from transformer.postprocess import Answering, DecisionBatch, Decisions, decide
+from transformer.postprocess import Answering, Decisions, decide
 from transformer.preprocess import compact, prepare, refusals, resolve, stack
 from transformer.readiness import PredictorProbe
 
@@ -271,7 +271,16 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         self._metrics.observe_stage("predict", answered - asked)
         answering = Answering(self.name, answer.model_version, answer.fingerprint)
         batch = decide(prepared, answer.q_values, answering)
-        self._count(batch)
+        choice = batch.choice
+        self._metrics.observe_decisions(
+            Decided(
+                answer.model_version,
+                choice.action,
+                choice.margin,
+                prepared.clipped,
+                prepared.imputed,
+            )
+        )
         start = 0
         for call in calls:
             stop = start + call.rows
@@ -323,20 +332,3 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             return
         for call in calls:
             await self._answer([call])
-
-    def _count(self, batch: DecisionBatch) -> None:
-        amounts = np.bincount(batch.choice.action, minlength=ACTION_DIM).tolist()
-        for name, amount in zip(ACTION_NAMES, amounts, strict=True):
-            if amount:
-                self._metrics.count_action(name, batch.answering.model_version, amount)
-        self._metrics.observe_margins(batch.choice.margin)
-        _count_features(self._metrics, "clipped", batch.prepared.clipped)
-        _count_features(self._metrics, "imputed", batch.prepared.imputed)
-
-
-def _count_features(metrics: ServingMetrics, event: str, mask: NDArray[np.bool_]) -> None:
-    if not mask.any():
-        return
-    for name, amount in zip(NAMES, mask.sum(axis=0).tolist(), strict=True):
-        if amount:
-            metrics.count_feature(name, event, amount)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from nimbusguard import __version__
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.telemetry.settings import ENDPOINT, TracingSettings, tracing_settings
 
@@ -26,15 +28,19 @@ def open_tracer(settings: TracingSettings, component: str) -> Tracer | None:
     """
     if settings.endpoint is None:
         return None
-    if importlib.util.find_spec("opentelemetry") is None:
+    try:
+        from nimbusguard.telemetry.otel import OtelTracer
+        from nimbusguard.telemetry.otlp import Exporter
+    except ModuleNotFoundError as exc:
         message = (
-            f"{ENDPOINT}: expected the extra `tracing` beside it, which is not installed; "
+            f"{ENDPOINT}: expected the extra `tracing` beside it, found no module {exc.name}; "
             "install nimbusguard[tracing], or leave the setting empty"
         )
-        raise InvalidRequest(message)
-    from nimbusguard.telemetry.otel import OtelTracer
+        raise InvalidRequest(message) from exc
 
-    return OtelTracer(settings.endpoint, settings.ratio, component)
+    resource = {"service.name": f"nimbusguard-{component}", "service.version": __version__}
+    exporter = Exporter(settings.endpoint, resource)
+    return OtelTracer(exporter, settings.ratio, np.random.default_rng())
 
 
 @contextmanager
