@@ -1,8 +1,9 @@
 """`bench ray`: the predictor on Ray with one and with two replicas, and the plain one beside it.
 
-Each application has a real cluster of two nodes with a core each, and is started through the entry
-point that a RayService runs. All stay up over all rounds; within a round they take turns, so the
-daemons of all of them are neighbours of each measurement.
+One real cluster of two nodes with a core each; the application is started on it through the entry
+point that a RayService runs, with one replica and then with two, anew in every round. So nothing
+but the cluster's own daemons is a neighbour of a measurement: two clusters side by side took half
+a core from the replicas of each other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -51,26 +52,20 @@ def run_ray(options: Options) -> Ray:
         LoadFailedError: The generator failed.
     """
     loads: dict[int, list[RayLoad]] = defaultdict(list)
-    with ExitStack() as stack:
-        (plain,) = stack.enter_context(
-            running(launch(OURS, options.model_file).specs[:1], options.scratch)
-        )
-        servers = {0: (plain, plain.pid)}
-        for replicas in (1, 2):
-            environ = cluster_environ(free_ports(2))
-            log = options.scratch / f"cluster-{replicas}.log"
-            address, root = stack.enter_context(cluster(environ, log))
-            spec = application(replicas, address, environ)
-            (driver,) = stack.enter_context(running([spec], options.scratch))
-            servers[replicas] = (driver, root)
-            options.say(f"{replicas} on Ray: ready after {driver.ready_s:.0f} s")
-        requests = prepare(_WORKLOAD, options)
-        for server, _ in servers.values():
-            check([server], _WORKLOAD, requests)
-            _load(server, requests, _WARM_UP_S)
+    requests = prepare(_WORKLOAD, options)
+    environ = cluster_environ(free_ports(2))
+    with (
+        running(launch(OURS, options.model_file).specs[:1], options.scratch) as (plain,),
+        cluster(environ, options.scratch / "cluster.log") as (address, root),
+    ):
+        _warm(plain, requests)
         for number in range(1, options.rounds + 1):
-            for replicas, (server, root) in servers.items():
-                loads[replicas].append(_measure(server, root, requests, options.seconds))
+            loads[0].append(_measure(plain, plain.pid, requests, options.seconds))
+            for replicas in (1, 2):
+                spec = application(replicas, address, environ)
+                with running([spec], options.scratch) as (driver,):
+                    _warm(driver, requests)
+                    loads[replicas].append(_measure(driver, root, requests, options.seconds))
             shown = ", ".join(f"{each[-1].rate:.0f}" for each in loads.values())
             options.say(f"round {number}: plain, one and two replicas: {shown} requests/s")
     return Ray(
@@ -138,6 +133,11 @@ def cluster(environ: dict[str, str], log: Path) -> Iterator[tuple[str, int]]:
                 process.wait(_STOP_DEADLINE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _warm(server: Server, requests: Requests) -> None:
+    check([server], _WORKLOAD, requests)
+    _load(server, requests, _WARM_UP_S)
 
 
 def _load(server: Server, requests: Requests, seconds: int) -> Load:
