@@ -263,7 +263,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     _at_least(
         0.95,
         "times",
-        "Metrics, and traces of 1 %: requests/s over a pair that records nothing",
+        "Observability: requests/s with metrics and traces of 1 % over a pair without both",
         lambda document: (
             min(each.kept for each in document.observability) if document.observability else None
         ),

@@ -12,6 +12,8 @@ from prometheus_client.samples import Exemplar
 
 Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 _INFINITY: Final = float("inf")
+_MAX_ROWS: Final = 128
+"""Rows of one matrix that are counted."""
 _PENDING_ROWS: Final = 2048
 """Rows that are kept until they are counted: 88 KiB at most for eleven features."""
 
@@ -39,10 +41,13 @@ class Distribution:
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Count many values at once."""
-        places = np.searchsorted(self._bounds, values, side="left")
-        for index, amount in enumerate(np.bincount(places, minlength=len(self._counts)).tolist()):
-            self._counts[index] += amount
-        self._sum += sum(values)
+        ordered = np.sort(np.array(values))
+        up_to = np.searchsorted(ordered, self._bounds, side="right").tolist()
+        below = 0
+        for index, amount in enumerate((*up_to, len(values))):
+            self._counts[index] += amount - below
+            below = amount
+        self._sum += float(ordered.sum())
 
     def exemplify(self, value: float, trace_id: str) -> None:
         """Make the trace of a value, counted elsewhere, its bucket's example."""
@@ -75,14 +80,21 @@ class ColumnDistributions:
     __slots__ = ("_bounds", "_counts", "_pending", "_pending_rows", "_sums")
 
     def __init__(self, columns: int, bounds: tuple[float, ...]) -> None:
-        self._bounds = np.array(bounds)
+        self._bounds = bounds
+        # Cumulative, as Prometheus wants them: values up to each bound, then all.
         self._counts = np.zeros((columns, len(bounds) + 1), dtype=np.int64)
         self._sums = np.zeros(columns)
         self._pending: list[NDArray[np.floating]] = []
         self._pending_rows = 0
 
     def observe(self, rows: NDArray[np.floating]) -> None:
-        """Record a matrix (B, columns), which must not change afterwards; NaN is left out."""
+        """Record a matrix (B, columns), which must not change afterwards; NaN is left out.
+
+        Of a large matrix rows at equal distances stand for all: every row of a thousand would cost
+        a tenth of the time that their decisions take.
+        """
+        if len(rows) > _MAX_ROWS:
+            rows = rows[:: -(-len(rows) // _MAX_ROWS)].copy()
         self._pending.append(rows)
         self._pending_rows += len(rows)
         if self._pending_rows >= _PENDING_ROWS:
@@ -91,20 +103,22 @@ class ColumnDistributions:
     def buckets(self) -> list[tuple[list[Bucket], float]]:
         """For each column, cumulative counts by upper bound, and the sum of its values."""
         self._count()
-        names = [upper_bound(bound) for bound in (*self._bounds.tolist(), _INFINITY)]
-        totals = self._counts.cumsum(axis=1).tolist()
+        names = [upper_bound(bound) for bound in (*self._bounds, _INFINITY)]
         return [
             ([(name, float(n)) for name, n in zip(names, counts, strict=True)], float(total))
-            for counts, total in zip(totals, self._sums.tolist(), strict=True)
+            for counts, total in zip(self._counts.tolist(), self._sums.tolist(), strict=True)
         ]
 
     def _count(self) -> None:
+        """Count what waits: in a sorted column each bound is looked up once, not each value."""
         if not self._pending:
             return
-        rows = np.concatenate(self._pending).astype(np.float64)  # (N, columns)
+        rows = np.concatenate(self._pending)  # (N, columns)
         self._pending, self._pending_rows = [], 0
-        columns, width = self._counts.shape
-        known = ~np.isnan(rows)
-        place = np.searchsorted(self._bounds, rows, side="left") + np.arange(columns) * width
-        self._counts += np.bincount(place[known], minlength=columns * width).reshape(columns, width)
-        self._sums += np.where(known, rows, 0.0).sum(axis=0)
+        ordered = np.sort(rows.T, axis=1)  # (columns, N), NaN last
+        bounds = np.array(self._bounds, dtype=ordered.dtype)
+        for counts, column in zip(self._counts, ordered, strict=True):
+            counts[:-1] += np.searchsorted(column, bounds, side="right")
+        known = ~np.isnan(ordered)
+        self._counts[:, -1] += known.sum(axis=1)
+        self._sums += np.where(known, ordered, 0.0).sum(axis=1, dtype=np.float64)

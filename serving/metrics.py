@@ -156,8 +156,9 @@ class ServingMetrics(Collector):
             self._margins.observe(each.margins[:, None])
         for event in ("clipped", "imputed") if decided else ():
             mask = np.concatenate([getattr(each, event) for each in decided])  # (N, F)
-            for feature, amount in zip(NAMES, mask.sum(axis=0).tolist(), strict=True):
-                self.count_feature(feature, event, amount)
+            for feature in np.flatnonzero(mask.any(axis=0)) if mask.any() else ():
+                amount = int(np.count_nonzero(mask[:, feature]))
+                self.count_feature(NAMES[feature], event, amount)
 
     def count_non_finite(self) -> None:
         """A forward pass gave NaN or infinity."""

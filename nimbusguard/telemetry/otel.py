@@ -20,6 +20,7 @@ from nimbusguard.telemetry.spans import NOTHING, Kind, Span, Value
 
 _SAMPLED: Final = 1
 """The flag of W3C Trace Context."""
+_IDS: Final = 2**64
 _MAX_LINKS: Final = 128
 """The standard's default; a batch of more sampled requests names the first."""
 
@@ -101,6 +102,7 @@ class OtelTracer:
         self._ratio = ratio
         self._rng = rng
         self._left = self._gap()
+        self._last_id = int.from_bytes(rng.bytes(8), "big")
 
     def samples(self, traceparent: bytes | None) -> bool:
         """See `Tracer`."""
@@ -122,7 +124,9 @@ class OtelTracer:
         attributes: Mapping[str, Value] = NOTHING,
     ) -> OtelSpan:
         """See `Tracer`."""
-        own, state = self._rng.bytes(8), None
+        # Unique within a trace is all that a span's id has to be: a random start, and a count.
+        self._last_id = (self._last_id + 1) % _IDS
+        own, state = self._last_id.to_bytes(8, "big"), None
         if parent is None:
             ids = (self._rng.bytes(16), b"", own)
         elif isinstance(parent, tuple):
@@ -133,7 +137,8 @@ class OtelTracer:
             span = _own(parent)
             ids, state = (span.trace, span.id, own), span.tracestate
         span = OtelSpan(self._exporter, name, kind, ids, state)
-        span.attributes.update(attributes)
+        if attributes:
+            span.attributes = dict(attributes)
         for other in links[:_MAX_LINKS]:
             span.link(other)
         return span
