@@ -133,5 +133,5 @@ evaluate: $(VENV)/.dev ## Gate the candidate of runs/dqn and write runs/evaluati
 	  --out runs/evaluation $(ARGS)
 
 .PHONY: demo
-demo: $(VENV)/.dev ## The closed loop live on a real trace, beside the HPA; twice ten minutes; ARGS='--seconds 120'
+demo: $(VENV)/.dev ## The closed loop live on a real trace, beside the HPA; ten minutes; ARGS='--seconds 120'
 	$(BIN)/python -m tests.demo $(ARGS)

@@ -20,6 +20,10 @@ class Arm(StrEnum):
     CANARY = "canary"
 
 
+SHADOW: Final = "shadow"
+"""In records: the canary was asked about a workload of stable's, and not followed."""
+
+
 def arm_of(uid: str, canary_share: float) -> Arm:
     """The arm of a workload; raising the share moves workloads to the canary and none away.
 

@@ -10,22 +10,21 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from autoscaler.arms import Arm, arm_of
 from autoscaler.fleet import Entry, Fleet
-from autoscaler.judgement import Look, decision_id
+from autoscaler.judgement import Look, decision_id, shadow_of
 from autoscaler.kube import Conflict
 from autoscaler.logs import log_decision
 from autoscaler.loop import Case, Evaluation, LoopSettings, evaluate, observation_of
 from autoscaler.metrics import OperatorMetrics
 from autoscaler.observe import Prometheus, Reading, observe
-from autoscaler.policy_spec import Mode, ScalingPolicy
+from autoscaler.policy_spec import ScalingPolicy
 from autoscaler.publish import Publisher
 from autoscaler.recording import Recorder
-from autoscaler.records import Experience
 from autoscaler.scale import Scale, Scaler
 from autoscaler.status import (
     Problems,
@@ -35,7 +34,7 @@ from autoscaler.status import (
     unreadable_status,
 )
 from autoscaler.tracing import current, evaluation, step
-from autoscaler.writers import Writers, other_writer
+from autoscaler.writers import Writers, conflict_of
 from nimbusguard.client.fallback import DecisionChain, Recommendation
 from nimbusguard.client.observation import Observation
 from nimbusguard.contract.errors import NimbusGuardError, NotFound
@@ -97,13 +96,13 @@ class Controller:
         now_s = self._parts.clock()
         self.ticked_s = now_s
         leads = self._parts.is_leader()
-        self._parts.metrics.is_leader.set(float(leads))
+        self._parts.metrics.saw_leadership(leads=leads)
         if leads and not self._led:  # somebody else decided in the meantime
             self._fleet.forget_memories(now_s)
         self._led = leads
         due = self._fleet.due(now_s) if leads else []
         for entry in due:
-            self._parts.metrics.lateness.observe(entry.late_s)
+            self._parts.metrics.lateness.observe(now_s - entry.turn_s)
         if due:
             task = asyncio.create_task(self._guarded(due))
             self._running.add(task)
@@ -136,24 +135,27 @@ class Controller:
         refused = [entry for entry in due if entry.policy is None]
         with step("look"):
             known = await self._look([entry for entry in due if entry.policy is not None])
-        with step("decide"):
-            results = self._decide(known, await self._advice(known))
-        with step("apply"):
-            problems = await asyncio.gather(
-                *(self._apply(one, result) for one, result in zip(known, results, strict=True))
+        async with asyncio.TaskGroup() as tasks:
+            # Asked beside the others, so that a slow canary delays nothing that is followed.
+            shadowed = tasks.create_task(self._shadowed(known))
+            with step("decide"):
+                results = self._decide(known, await self._advice(known))
+            with step("apply"):
+                problems = await asyncio.gather(
+                    *(self._apply(one, result) for one, result in zip(known, results, strict=True))
+                )
+            for one, result, problem in zip(known, results, problems, strict=True):
+                log_decision(result, self._arm(one.policy), problem)
+            await asyncio.gather(
+                *(self._publish_refused(entry) for entry in refused),
+                *(
+                    self._publish(one, result, problem)
+                    for one, result, problem in zip(known, results, problems, strict=True)
+                ),
             )
-        for one, result, problem in zip(known, results, problems, strict=True):
-            log_decision(result, self._arm(one.policy), problem)
+            self._measure(known, results, self._parts.clock() - started_s)
         with step("record"):
-            await self._record(known, results, problems)
-        await asyncio.gather(
-            *(self._publish_refused(entry) for entry in refused),
-            *(
-                self._publish(one, result, problem)
-                for one, result, problem in zip(known, results, problems, strict=True)
-            ),
-        )
-        self._measure(known, results, self._parts.clock() - started_s)
+            await self._record(known, results, problems, shadowed.result())
 
     async def _look(self, entries: Sequence[Entry]) -> list[Known]:
         """Replicas and metrics of each workload; one whose replicas are unknown is left out."""
@@ -198,8 +200,15 @@ class Controller:
         return [advice[row] for row in range(len(known))]
 
     def _decide(self, known: Sequence[Known], advice: Sequence[Recommendation]) -> list[Evaluation]:
+        acting = self._fleet.acting()
         cases = [
-            Case(one.policy, one.entry.memory, one.seen, answer, self._conflict(one.policy))
+            Case(
+                one.policy,
+                one.entry.memory,
+                one.seen,
+                answer,
+                conflict_of(one.policy, self.writers, acting),
+            )
             for one, answer in zip(known, advice, strict=True)
         ]
         results = []
@@ -207,6 +216,7 @@ class Controller:
         for one, (memory, result) in zip(known, evaluated, strict=True):
             one.entry.memory = memory
             results.append(result)
+            self._parts.metrics.decided.observe(self._parts.clock() - one.entry.turn_s)
         return results
 
     async def _apply(self, one: Known, result: Evaluation) -> str | None:
@@ -240,60 +250,43 @@ class Controller:
         known: Sequence[Known],
         results: Sequence[Evaluation],
         problems: Sequence[str | None],
+        shadowed: Mapping[int, Recommendation],
     ) -> None:
         """Keep decisions and the outcomes of those before them."""
         recorder, unix_s = self._parts.recorder, self._parts.now().timestamp()
         decisions, outcomes = [], []
-        for one, result, problem in zip(known, results, problems, strict=True):
+        rows = zip(known, results, problems, strict=True)
+        for number, (one, result, problem) in enumerate(rows):
             outcomes += recorder.finished(one.entry, one.seen, unix_s)
             arm = self._arm(one.policy)
             look = Look(result, decision_id(one.policy.uid, arm, unix_s), unix_s, arm)
             one.entry.look = look
             decisions.append(recorder.decided(look, applied=result.applies and problem is None))
-        decisions += await self._shadows(known, results, unix_s)
+            if number in shadowed:
+                self._compare(result.recommendation, shadowed[number])
+                imagined = shadow_of(result, shadowed[number], unix_s)
+                decisions.append(recorder.decided(imagined, applied=False))
         await recorder.keep(decisions, outcomes)
 
-    async def _shadows(
-        self, known: Sequence[Known], results: Sequence[Evaluation], unix_s: float
-    ) -> list[Experience]:
-        """What the canary would have done with the workloads that are not its own."""
+    def _compare(self, stable: Recommendation, canary: Recommendation) -> None:
+        """Count whether two networks agree; a fallback of either says nothing."""
+        if stable.decision is not None and canary.decision is not None:
+            self._parts.metrics.saw_comparison(agrees=canary.action is stable.action)
+
+    async def _shadowed(self, known: Sequence[Known]) -> dict[int, Recommendation]:
+        """What the canary would do with the workloads that are not its own, by their row."""
         chain = self._parts.chains.get(Arm.CANARY)
         if chain is None or not self._parts.shadow_canary:
-            return []
+            return {}
         rows = [row for row, one in enumerate(known) if self._arm(one.policy) is Arm.STABLE]
         answers = await chain.decide([known[row].seen for row in rows])
-        records = []
-        for row, answer in zip(rows, answers, strict=True):
-            stable = results[row].recommendation
-            if stable.decision is not None and answer.decision is not None:
-                self._parts.metrics.saw_comparison(agrees=answer.action is stable.action)
-            imagined = replace(
-                results[row],
-                recommendation=answer,
-                action=answer.action,
-                target_replicas=answer.target_replicas,
-                rules=(),
-            )
-            name = decision_id(known[row].policy.uid, "shadow", unix_s)
-            record = self._parts.recorder.decided(
-                Look(imagined, name, unix_s, Arm.CANARY), applied=False
-            )
-            records.append(replace(record, mode=Mode.SHADOW.value))
-        return records
+        return dict(zip(rows, answers, strict=True))
 
     def _arm(self, policy: ScalingPolicy) -> Arm:
         """Whose decision counts; without a canary there is only one."""
         if Arm.CANARY not in self._parts.chains:
             return Arm.STABLE
         return arm_of(policy.uid, policy.spec.canary_share)
-
-    def _conflict(self, policy: ScalingPolicy) -> str | None:
-        if self.writers is None:
-            return "who else scales is not known yet: HorizontalPodAutoscalers were not listed"
-        other = other_writer(self.writers, policy)
-        if other is None:
-            return None
-        return f"{other} scales {policy.spec.target} too; remove one of the two"
 
     async def _publish(self, one: Known, result: Evaluation, problem: str | None) -> None:
         problems = Problems(metrics=one.reading.problem, scaling=problem)
@@ -311,7 +304,7 @@ class Controller:
     ) -> None:
         metrics = self._parts.metrics
         for one, result in zip(known, results, strict=True):
-            if one.entry in self._fleet:  # not deleted meanwhile
+            if one.entry in self._fleet and one.entry.policy is one.policy:  # nor changed meanwhile
                 metrics.saw_evaluation(result, self._arm(one.policy))
         modes = Counter(entry.policy.spec.mode if entry.policy else None for entry in self._fleet)
         metrics.saw_policies(modes)

@@ -24,8 +24,13 @@ from autoscaler.records import (
     from_row,
     to_row,
 )
+from autoscaler.trial_rows import SELECT_TRIALS, trial_of
+from autoscaler.trials import Trial
 from nimbusguard.contract.errors import InvalidRequest, Unavailable
 
+_PAGE_ROWS: Final = 10_000
+"""Rows read at a time; another process may write in between."""
+_LAST_ROW: Final = 2**62
 Execute = Callable[..., sqlite3.Cursor]
 _INSERT_EXPERIENCE: Final = (
     f"INSERT INTO experience ({', '.join(EXPERIENCE_COLUMNS)}) "  # noqa: S608 - own names
@@ -77,9 +82,12 @@ class ExperienceStore:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 prepare(self._connection, path)
+                (found,) = self._connection.execute("SELECT id FROM store").fetchone()
             except BaseException:
                 self._connection.close()
                 raise
+        self.id = str(found)
+        """Drawn when the file was made: two stores never export under one name."""
 
     def record(self, decisions: Sequence[Experience]) -> int:
         """Keep decisions, all or none; the rows that were new.
@@ -112,6 +120,26 @@ class ExperienceStore:
             found = self._connection.execute(query, rows).fetchall()
         for row in found:
             yield row[0], *from_row(row[1:])
+
+    def trials(self, *, since_s: float) -> Iterator[Trial]:
+        """What a judgement needs of the decisions from a Unix time on, in their order."""
+        after = self._first_since(since_s) - 1
+        while True:
+            with self._lock, _translated(self._path):
+                page = self._connection.execute(SELECT_TRIALS, (after, _PAGE_ROWS)).fetchall()
+            if not page:
+                return
+            after = page[-1][0]
+            for row in page:
+                yield trial_of(row[1:])
+
+    def _first_since(self, since_s: float) -> int:
+        with self._lock, _translated(self._path):
+            (first,) = self._connection.execute(
+                "SELECT coalesce(min(sequence), ?) FROM experience WHERE decided_at_s >= ?",
+                (_LAST_ROW, since_s),
+            ).fetchone()
+        return int(first)
 
     def stats(self) -> Stats:
         """Count what the store holds."""

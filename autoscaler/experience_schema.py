@@ -8,7 +8,7 @@ from typing import Final
 
 from nimbusguard.contract.errors import InvalidRequest
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE experience (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,6 +26,8 @@ CREATE TABLE experience (
     action INTEGER NOT NULL,
     propensity REAL NOT NULL,
     source TEXT NOT NULL,
+    asked TEXT NOT NULL,
+    answer_s REAL,
     model_version TEXT,
     fingerprint TEXT NOT NULL,
     current_replicas INTEGER NOT NULL,
@@ -44,6 +46,10 @@ CREATE TABLE outcome (
     violating_requests REAL NOT NULL,
     reward REAL NOT NULL
 ) STRICT;
+CREATE TABLE store (
+    id TEXT NOT NULL
+) STRICT;
+INSERT INTO store VALUES (lower(hex(randomblob(6))));
 CREATE TABLE export (
     destination TEXT NOT NULL,
     first INTEGER NOT NULL,

@@ -1,11 +1,13 @@
 """Experience as Parquet, for training: each row arrives once, whatever dies in between.
 
-The store plans a range of rows before anything is written, and the file is named after the range.
-An export that died is repeated for exactly the same rows and replaces the same file.
+The store plans a range of rows before anything is written, and the file is named after the store
+and the range: several operators may export to one place. An export that died is repeated for
+exactly the same rows and replaces the same file.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -45,6 +47,8 @@ SCHEMA: Final = pa.schema(
         pa.field("action", pa.int8(), nullable=False),
         pa.field("propensity", pa.float64(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
+        pa.field("asked", pa.string(), nullable=False),
+        pa.field("answer_s", pa.float64()),
         pa.field("model_version", pa.string()),
         pa.field("fingerprint", pa.string(), nullable=False),
         pa.field("current_replicas", pa.int32(), nullable=False),
@@ -90,7 +94,8 @@ def export(
     while rows := store.plan_export(
         place, settled_before_s=now_s - SETTLED_AFTER_S, limit=rows_per_file
     ):
-        name = f"{place}/experience-{rows.first:012d}-{rows.last:012d}.parquet"
+        numbers = f"{rows.first:012d}-{rows.last:012d}"
+        name = f"{place}/experience-{store.id}-{numbers}.parquet"
         table = _table([(decision, outcome) for _, decision, outcome in store.read(rows)])
         _write(name, table)
         store.finish_export(place, rows)
@@ -112,24 +117,43 @@ def _row(decision: Experience, outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _write(name: str, table: pa.Table) -> None:
-    """Write aside, then move: a reader sees a whole file or none."""
+    """A reader sees a whole file or none."""
     try:
         filesystem, path = fsspec.core.url_to_fs(name)
     except (ValueError, ImportError) as exc:
         message = f"destination: expected a folder or s3://bucket/…, got {name!r} ({exc})"
         raise InvalidRequest(message) from exc
-    folder, _, file = path.rpartition("/")
-    aside = f"{folder}/.{file}.part"
     try:
-        filesystem.makedirs(folder, exist_ok=True)
-        with filesystem.open(aside, "wb") as sink:
-            parquet.write_table(table, sink, compression="zstd")
         if isinstance(filesystem, LocalFileSystem):
-            _sync(aside)
-        filesystem.mv(aside, path)
-    except OSError as exc:
+            _write_aside(filesystem, path, table)
+        else:
+            # An object appears when all of it is there; to move one would need more rights.
+            content = io.BytesIO()
+            parquet.write_table(table, content, compression="zstd")
+            filesystem.pipe_file(path, content.getvalue())
+    except _failures(filesystem) as exc:
         message = f"{name}: expected a place that can be written, got {exc}"
         raise Unavailable(message) from exc
+
+
+def _write_aside(filesystem: LocalFileSystem, path: str, table: pa.Table) -> None:
+    """Write another file, then rename it."""
+    folder, _, file = path.rpartition("/")
+    aside = f"{folder}/.{file}.part"
+    filesystem.makedirs(folder, exist_ok=True)
+    with filesystem.open(aside, "wb") as sink:
+        parquet.write_table(table, sink, compression="zstd")
+    _sync(aside)
+    filesystem.mv(aside, path)
+
+
+def _failures(filesystem: fsspec.AbstractFileSystem) -> tuple[type[Exception], ...]:
+    """What a file system raises when it cannot be reached."""
+    if "s3" not in filesystem.protocol:
+        return (OSError,)
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+
+    return OSError, BotoCoreError  # no server, no credentials: not among the OSErrors
 
 
 def _sync(path: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from autoscaler.judgement import Look
 from autoscaler.loop import Memory, remember_nothing
-from autoscaler.policy_spec import ScalingPolicy, policy_of
+from autoscaler.policy_spec import Mode, ScalingPolicy, policy_of
+from autoscaler.writers import Place, place_of
 from nimbusguard.contract.errors import InvalidRequest
 
 _HASH_SPAN: Final = 2**64
@@ -38,15 +39,15 @@ class Entry:
     """When that was."""
     busy: bool = False
     """An evaluation is under way."""
-    late_s: float = 0.0
-    """How long after its turn the last evaluation began."""
+    turn_s: float = 0.0
+    """When the turn of the last evaluation was; it begins at that moment or later."""
 
 
 class Fleet:
     """All policies, by namespace and name."""
 
     def __init__(self, removed: Callable[[Entry], None] = lambda entry: None) -> None:  # noqa: ARG005
-        """`removed` hears of every entry that is taken out."""
+        """`removed` hears of every entry that is taken out or gets another target."""
         self._removed = removed
         self._entries: dict[tuple[str, str], Entry] = {}
 
@@ -84,6 +85,7 @@ class Fleet:
             self._entries[key] = entry
             return entry
         if _workload(entry.policy) != _workload(policy):
+            self._removed(entry)
             entry.memory, entry.look = remember_nothing(now_s), None
         if entry.policy != policy or entry.problem != problem:
             # Shown at once: whoever changed the object is looking at it.
@@ -91,6 +93,21 @@ class Fleet:
         entry.policy, entry.problem = policy, problem
         entry.generation = metadata.get("generation", 0)
         return entry
+
+    def acting(self) -> dict[Place, ScalingPolicy]:
+        """Which policy may scale a target: of several the one that is oldest.
+
+        A paused one counts: a younger one beside it would undo the pause.
+        """
+        found: dict[Place, ScalingPolicy] = {}
+        for entry in self._entries.values():
+            policy = entry.policy
+            if policy is None or policy.spec.mode is not Mode.ACT:
+                continue
+            other = found.setdefault(place_of(policy), policy)
+            if (policy.created, policy.name) < (other.created, other.name):
+                found[place_of(policy)] = policy
+        return found
 
     def remove(self, namespace: str, name: str, uid: str) -> None:
         """Forget an object that was deleted, unless another was made in its place since."""
@@ -112,9 +129,9 @@ class Fleet:
         found = [entry for entry in self if entry.next_s <= now_s and not entry.busy]
         for entry in found:
             entry.busy = True
-            entry.late_s = now_s - entry.next_s
+            entry.turn_s = entry.next_s
             interval_s = entry.policy.spec.interval_s if entry.policy else 60.0
-            missed = int(entry.late_s // interval_s)
+            missed = int((now_s - entry.turn_s) // interval_s)
             entry.next_s += interval_s * (missed + 1)
         return found
 

@@ -7,13 +7,17 @@ another price.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoscaler.arms import SHADOW
 from autoscaler.loop import Evaluation
+from autoscaler.policy_spec import Mode
 from autoscaler.records import Experience, Outcome, Vector
+from nimbusguard.client.fallback import Recommendation
 from nimbusguard.client.observation import Observation, stack
 from nimbusguard.contract.actions import allowed_actions
 from nimbusguard.contract.features import INDEX
@@ -37,12 +41,32 @@ class Look(NamedTuple):
     decision_id: str
     unix_s: float
     arm: str = "stable"
-    """Whose decision it was."""
+    """Whose decision it was; `shadow` for one of the canary's that is not followed."""
 
 
 def decision_id(uid: str, arm: str, unix_s: float) -> str:
     """A name that no other decision has, and that a repeated record has again."""
     return f"{uid}:{arm}:{unix_s:.3f}"
+
+
+def shadow_of(evaluation: Evaluation, answer: Recommendation, unix_s: float) -> Look:
+    """A look as it would have been, had an answer been followed that was only asked for.
+
+    Args:
+        evaluation: What was followed.
+        answer: The canary's, about the same workload.
+        unix_s: When.
+    """
+    policy = evaluation.policy
+    imagined = replace(
+        evaluation,
+        policy=replace(policy, spec=replace(policy.spec, mode=Mode.SHADOW)),
+        recommendation=answer,
+        action=answer.action,
+        target_replicas=answer.target_replicas,
+        rules=(),
+    )
+    return Look(imagined, decision_id(policy.uid, SHADOW, unix_s), unix_s, SHADOW)
 
 
 def experience_of(
@@ -73,6 +97,8 @@ def experience_of(
         action=evaluation.action,
         propensity=1.0,
         source=evaluation.recommendation.source.value,
+        asked=evaluation.recommendation.asked.ended.value,
+        answer_s=evaluation.recommendation.asked.seconds,
         model_version=None if decision is None else decision.model_version,
         fingerprint=FINGERPRINT,
         current_replicas=seen.current_replicas,

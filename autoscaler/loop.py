@@ -15,7 +15,7 @@ import numpy as np
 
 from autoscaler.evidence import EvidenceSettings, Flaw, Raw, Trail, assess
 from autoscaler.policy_spec import Mode, ScalingPolicy
-from autoscaler.rails import RailSettings, railed_target, trusted_action
+from autoscaler.rails import RailSettings, railed_target, trusted_action, unlearnt_target
 from nimbusguard.client.fallback import Recommendation
 from nimbusguard.client.observation import Observation, stack
 from nimbusguard.contract.actions import ScaleAction
@@ -124,8 +124,14 @@ def evaluate(
         trail, flaws = assess(
             settings.evidence, case.memory.trail, case.seen.values, now_s=now_s, absent_as_zero=mask
         )
+        added, unlearnt = unlearnt_target(
+            settings.rails,
+            case.seen,
+            allowed,
+            cost_known=bool(np.isfinite(memory.cpu_s_per_request[0])),
+        )
         target, rails = railed_target(
-            case.policy, allowed, current=case.seen.current_replicas, flaws=flaws
+            case.policy, added, current=case.seen.current_replicas, flaws=flaws
         )
         evaluation = Evaluation(
             policy=case.policy,
@@ -133,7 +139,7 @@ def evaluate(
             recommendation=case.recommendation,
             action=action,
             target_replicas=target,
-            rules=tuple(dict.fromkeys([*distrust, *guard.names_of(rules), *rails])),
+            rules=tuple(dict.fromkeys([*distrust, *guard.names_of(rules), *unlearnt, *rails])),
             flaws=flaws,
             conflict=case.conflict,
         )

@@ -114,6 +114,12 @@ class OperatorMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.decided = Histogram(
+            "nimbusguard_operator_decision_delay_seconds",
+            "From a workload's turn to its decision.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.duration = Histogram(
             "nimbusguard_operator_evaluation_seconds",
             "Duration of an evaluation of all workloads whose turn it was.",
@@ -179,6 +185,12 @@ class OperatorMetrics:
         """Show no wish of a policy any more: it would be followed for ever."""
         with suppress(KeyError):  # it was never evaluated
             self.desired.remove(*_labels(policy))
+
+    def saw_leadership(self, *, leads: bool) -> None:
+        """Show who leads; only a leader has wishes, for the other's would be older."""
+        self.is_leader.set(float(leads))
+        if not leads:
+            self.desired.clear()
 
     def saw_policies(self, modes: Mapping[Mode | None, int]) -> None:
         """Show how many policies there are."""

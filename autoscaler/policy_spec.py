@@ -93,6 +93,8 @@ class ScalingPolicy:
     name: str
     uid: str
     generation: int
+    created: str
+    """Moment at which the API server took it in, as that writes it; such texts sort by time."""
     paused: bool
     spec: PolicySpec
 
@@ -122,6 +124,7 @@ def policy_of(body: Mapping[str, Any]) -> ScalingPolicy:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
+        created=metadata.get("creationTimestamp", ""),
         paused=(metadata.get("annotations") or {}).get(PAUSE_ANNOTATION) == "true",
         spec=spec_of(body.get("spec") or {}),
     )

@@ -8,6 +8,7 @@ recorded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,9 +23,13 @@ from nimbusguard.client.hpa_rule import hpa_action
 from nimbusguard.client.observation import Observation
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.errors import InvalidRequest
-from nimbusguard.contract.features import MAXIMUM, MINIMUM, NAMES
+from nimbusguard.contract.features import INDEX, MAXIMUM, MINIMUM, NAMES
 
 _SPAN: Final = MAXIMUM - MINIMUM
+_CPU: Final = INDEX["cpu_utilization"]
+_PODS: Final = INDEX["pod_count"]
+# A product that is whole on paper must not be lifted to the next integer by rounding.
+_ROUNDING: Final = 1e-9
 
 
 class Rail(StrEnum):
@@ -34,6 +39,9 @@ class Rail(StrEnum):
     """The network was asked about a state unlike those it learnt from; the HPA rule answered."""
     INDIFFERENT = "INDIFFERENT"
     """The network gave every action the same value; the HPA rule answered."""
+    UNLEARNT = "UNLEARNT"
+    """The guard has not learnt yet what a request costs and so sees no burst; the replicas that
+    the HPA would ask for were asked for."""
     BAD_DATA = "BAD_DATA"
     """The metrics may not be believed; replicas were not removed, or not changed at all."""
     BOUNDS = "BOUNDS"
@@ -58,9 +66,12 @@ class RailSettings:
     """CPU utilization that the HPA rule keeps when it answers instead."""
     hpa_tolerance: float = 0.1
     """No step of the HPA rule while utilization over target lies within 1 ± this ratio."""
+    saturated_ratio: float = 0.95
+    """CPU utilization from which it is used up and no longer tells how much more is wanted. A pod
+    that is throttled all the time shows a little less than 1."""
 
     def __post_init__(self) -> None:
-        for name in ("range_margin", "spread_minimum"):
+        for name in ("range_margin", "spread_minimum", "saturated_ratio"):
             if not getattr(self, name) >= 0.0:
                 message = f"{name}: expected at least 0, got {getattr(self, name)}"
                 raise InvalidRequest(message)
@@ -94,6 +105,30 @@ def trusted_action(
         return action, []
     rule = hpa_action(seen, target=settings.hpa_target, tolerance=settings.hpa_tolerance)
     return (ScaleAction.NO_ACTION if rule is None else rule), rails
+
+
+def unlearnt_target(
+    settings: RailSettings, seen: Observation, target: int, *, cost_known: bool
+) -> tuple[int, list[Rail]]:
+    """The replicas to ask for while the guard cannot see a burst: not fewer than the HPA would add.
+
+    An operator that starts, or takes over, in the middle of a surge would else be left with steps
+    of two, where the HPA doubles.
+
+    Args:
+        settings: The HPA rule's target, and when CPU is used up.
+        seen: What was seen.
+        target: What the guard allows.
+        cost_known: Whether the guard has learnt what a request costs.
+    """
+    busy, pods = seen.values[_CPU] * seen.values[_PODS], seen.values[_PODS]
+    if cost_known or not busy >= settings.saturated_ratio * pods:  # NaN compares false
+        return target, []
+    current = seen.current_replicas
+    # The scale-up limit of the HPA: twice the replicas or four more, whichever is more.
+    most = max(2 * current, current + 4)
+    wish = math.ceil(min(busy / settings.hpa_target - _ROUNDING, most))
+    return (wish, [Rail.UNLEARNT]) if wish > max(target, current) else (target, [])
 
 
 def railed_target(

@@ -38,12 +38,16 @@ class Recorder:
         self._absent_as_zero = absent_as_zero
 
     def finished(self, entry: Entry, seen: Observation, unix_s: float) -> list[Outcome]:
-        """The outcome of an entry's last decision, seen from its next look; none after a gap."""
+        """The outcome of an entry's last decision, seen from its next look.
+
+        None after a gap, and none where the clock was set back meanwhile: an interval that lasted
+        no time would look like one that cost nothing.
+        """
         look = entry.look
         if look is None:
             return []
         interval_s = look.evaluation.policy.spec.interval_s
-        if unix_s - look.unix_s > _LONGEST_GAP * interval_s:
+        if not 0.0 < unix_s - look.unix_s <= _LONGEST_GAP * interval_s:
             return []
         return [outcome_of(look, seen, unix_s=unix_s, absent_as_zero=self._absent_as_zero)]
 

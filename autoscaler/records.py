@@ -41,7 +41,7 @@ class Experience:
     mode: str
     """`shadow`, `advise` or `act`."""
     arm: str
-    """`stable` or `canary`: whose decision it was."""
+    """`stable` or `canary`: whose decision it was; `shadow`: the canary's, only to be recorded."""
     raw: Vector
     """(F,) raw features; NaN where a metric was absent."""
     state: Vector | None
@@ -55,6 +55,10 @@ class Experience:
     """Probability with which this action was chosen in this state; 1 for a greedy choice."""
     source: str
     """`kserve`, `local_model`, `hpa_rule` or `hold`."""
+    asked: str
+    """How the question to KServe ended: a value of `nimbusguard.client.asked.Ended`."""
+    answer_s: float | None
+    """How long that took; None if KServe was not asked."""
     model_version: str | None
     fingerprint: str
     """The feature table of `raw`, `state` and `action`."""

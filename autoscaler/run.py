@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +24,7 @@ from autoscaler.controller import Controller, Parts
 from autoscaler.evidence import EvidenceSettings
 from autoscaler.experience import ExperienceStore
 from autoscaler.fleet import Entry, Fleet
+from autoscaler.housekeeping import keep_house
 from autoscaler.kube import ClusterAccess, KubeApi
 from autoscaler.lease import Election, LeaseSettings
 from autoscaler.local_models import LocalModels
@@ -233,7 +236,7 @@ class Operator:
 
     async def _keep_house(self) -> None:
         if self._experience is not None:
-            await asyncio.to_thread(_keep_house, self._experience, self._own, _now().timestamp())
+            await asyncio.to_thread(keep_house, self._experience, self._own, _now().timestamp())
 
     def _alive(self) -> bool:
         return self._clock() - self.controller.ticked_s < STALLED_S
@@ -266,19 +269,11 @@ async def _once(action: Callable[[], Awaitable[None]], name: str) -> bool:
     return False
 
 
-def _keep_house(store: ExperienceStore, own: OperatorSettings, unix_s: float) -> None:
-    """Export first, so that nothing is removed before it has arrived."""
-    if own.export_to is not None:
-        # Only here: the library takes 60 MiB, and most operators do not export.
-        from autoscaler.export import export
-
-        export(store, own.export_to, now_s=unix_s)
-    store.prune(before_s=unix_s - own.experience_days * 86_400.0)
-
-
 def _lease(own: OperatorSettings) -> LeaseSettings:
     namespace, _, name = own.lease.partition("/")
-    return LeaseSettings(namespace=namespace, name=name, identity=own.identity)
+    # Two that called themselves the same would both lead.
+    identity = own.identity or f"{socket.gethostname()}_{os.getpid()}"
+    return LeaseSettings(namespace=namespace, name=name, identity=identity)
 
 
 def _now() -> datetime:

@@ -6,15 +6,23 @@ misspelt setting would otherwise be a default that nobody asked for.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from nimbusguard.contract.errors import InvalidRequest
-from nimbusguard.contract.features import INDEX
-from nimbusguard.settings import Key, read_keys
+from nimbusguard import environment
+from nimbusguard.environment import (
+    Key,
+    Read,
+    absent_as_zero,
+    names,
+    positive,
+    read_keys,
+    refuse_unknown,
+    truth,
+    whole,
+)
 
 PREFIX: Final = "AUTOSCALER_"
 
@@ -30,8 +38,9 @@ class OperatorSettings:
     own if empty."""
     lease: str = "nimbusguard/nimbusguard-operator"
     """`namespace/name` of the Lease that elects the leader."""
-    identity: str = "nimbusguard-operator"
-    """Who this is in the election; the pod's name, different for every replica."""
+    identity: str | None = None
+    """Who this is in the election, different for every replica: in a pod its name; host name and
+    process id if empty."""
     listen: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod
     """Address that metrics and probes are bound to."""
     port: int = 8080
@@ -60,26 +69,16 @@ def operator_settings(environ: Mapping[str, str]) -> OperatorSettings:
     """Read and check the settings; an empty value counts as unset.
 
     Raises:
-        InvalidRequest: A value breaks its rule, or a key is unknown; the message names it.
+        InvalidSetting: A value breaks its rule, or a key is unknown; the message names it.
     """
-    known = {key.name for key in _KEYS}
-    for name in environ:
-        if name.startswith(PREFIX) and name not in known:
-            message = f"{name}: expected one of {', '.join(sorted(known))}"
-            raise InvalidRequest(message)
+    refuse_unknown(environ, PREFIX, (key.name for key in _KEYS if key.prefix))
     return OperatorSettings(**read_keys(environ, _KEYS))
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _features(text: str) -> tuple[str, ...]:
-    names = _names(text)
-    if unknown := [name for name in names if name not in INDEX]:
-        rule = f"features, not {', '.join(unknown)}"
-        raise ValueError(rule)
-    return names
+def example() -> str:
+    """The block of `.env.example` with these keys."""
+    own = [key for key in _KEYS if key.prefix]
+    return environment.example("Read by autoscaler", own, OperatorSettings())
 
 
 def _namespaced(text: str) -> str:
@@ -90,49 +89,24 @@ def _namespaced(text: str) -> str:
     return text
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 <= int(text) <= 65535:
-        rule = "a port from 0 (any free one) to 65535"
-        raise ValueError(rule)
-    return int(text)
-
-
-def _days(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0.0):
-        rule = "a number of days above 0"
-        raise ValueError(rule)
-    return value
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        rule = "true or false"
-        raise ValueError(rule)
-    return text.lower() == "true"
-
-
-def _own(name: str, read: Callable[[str], Any]) -> Key:
+def _own(name: str, read: Read) -> Key:
     return Key(name, read, prefix=PREFIX)
 
 
 _KEYS: Final = (
-    _own("AUTOSCALER_NAMESPACES", _names),
+    _own("AUTOSCALER_NAMESPACES", names),
     _own("AUTOSCALER_KUBE_API", str),
     _own("AUTOSCALER_LEASE", _namespaced),
     _own("AUTOSCALER_IDENTITY", str),
     _own("AUTOSCALER_LISTEN", str),
-    _own("AUTOSCALER_PORT", _port),
+    _own("AUTOSCALER_PORT", whole(0, 65_535)),
     _own("AUTOSCALER_MODEL_STORE", str),
     _own("AUTOSCALER_MODEL_NAME", str),
     _own("AUTOSCALER_MODEL_VERSION", str),
     _own("AUTOSCALER_EXPERIENCE_STORE", Path),
-    _own("AUTOSCALER_EXPERIENCE_DAYS", _days),
+    _own("AUTOSCALER_EXPERIENCE_DAYS", positive),
     _own("AUTOSCALER_EXPORT_TO", str),
     _own("AUTOSCALER_CANARY_ENDPOINT", str),
-    _own("AUTOSCALER_SHADOW_CANARY", _truth),
-    Key("ABSENT_AS_ZERO", _features),
+    _own("AUTOSCALER_SHADOW_CANARY", truth),
+    Key("ABSENT_AS_ZERO", absent_as_zero),
 )

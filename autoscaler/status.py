@@ -198,14 +198,17 @@ def event_body(
 
 def _conditions(evaluation: Evaluation, problems: Problems) -> list[Condition]:
     trusted = _trusted(evaluation, problems.metrics)
-    ready = Condition("Ready", trusted.status, trusted.reason, trusted.message)
+    acting = _acting(evaluation, problems.scaling)
+    hindered = acting.status != "True" and acting.reason not in _CHOSEN
+    # Whoever asked for action and does not get it must see that first.
+    told = acting if hindered else trusted
     return [
         Condition("Accepted", "True", "Valid", "the spec is valid"),
         Condition("TargetFound", "True", "Found", f"{evaluation.policy.spec.target} can be scaled"),
         trusted,
         _served(evaluation),
-        _acting(evaluation, problems.scaling),
-        ready,
+        acting,
+        Condition("Ready", told.status, told.reason, told.message),
     ]
 
 

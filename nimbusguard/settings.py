@@ -7,16 +7,16 @@ keeps the two equal.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Final
 
+from nimbusguard import environment
 from nimbusguard.client.endpoint import DEFAULT_ENDPOINT, Endpoint
 from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import STATE_DIM
+from nimbusguard.environment import Key, positive, read_keys, truth, web_address, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,107 +49,30 @@ class Settings:
         )
 
 
-class Key(NamedTuple):
-    """How one setting is read, and what it is for."""
-
-    name: str
-    read: Callable[[str], Any]
-    """Text to value; raises ValueError with the rule that was broken."""
-    readers: tuple[str, ...] = ()
-    """The packages whose code reads it; empty while no code does."""
-    meaning: str = ""
-    prefix: str = ""
-    """What its name begins with and the attribute's does not."""
-
-    @property
-    def field(self) -> str:
-        """The attribute of the settings."""
-        return self.name.removeprefix(self.prefix).lower()
-
-
 def from_environ(environ: Mapping[str, str]) -> Settings:
     """Read and check every key once; an empty value counts as unset.
 
     Raises:
-        InvalidRequest: A value breaks its rule; the message names key, rule and value.
+        InvalidSetting: A value breaks its rule; the message names key, rule and value.
     """
     return Settings(**read_keys(environ, KEYS))
-
-
-def read_keys(environ: Mapping[str, str], keys: Sequence[Key]) -> dict[str, Any]:
-    """What an environment says of some keys, by attribute; one that is unset is left out.
-
-    Raises:
-        InvalidRequest: A value breaks its rule; the message names key, rule and value.
-    """
-    values: dict[str, Any] = {}
-    for key in keys:
-        text = environ.get(key.name, "").strip()
-        if not text:
-            continue
-        try:
-            values[key.field] = key.read(text)
-        except ValueError as exc:
-            message = f"{key.name}: expected {exc}, got {text!r}"
-            raise InvalidRequest(message) from exc
-    return values
 
 
 _RESERVED: Final = "Reserved: accepted and checked, used by no code yet"
 
 
 def example() -> str:
-    """The text of `.env.example`: every key with its meaning and its default."""
+    """The blocks of `.env.example` with these keys, by who reads them."""
     defaults = Settings()
-    blocks = ["# Every setting with its default. Copy to .env and change what differs."]
-    for readers in sorted(dict.fromkeys(key.readers for key in KEYS), key=lambda names: not names):
-        title = f"Read by {', '.join(readers)}" if readers else _RESERVED
-        blocks.append(f"# --- {title}")
-        blocks += [
-            f"# {key.meaning}\n{key.name}={_spell(getattr(defaults, key.field))}"
-            for key in KEYS
-            if key.readers == readers
-        ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _whole(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        rule = "a whole number of at least 1"
-        raise ValueError(rule)
-    return value
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0.0):
-        rule = "a finite number above 0"
-        raise ValueError(rule)
-    return value
-
-
-def _truth(text: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "on": True}
-    words |= {"false": False, "0": False, "no": False, "off": False}
-    if text.lower() not in words:
-        rule = f"one of {', '.join(words)}"
-        raise ValueError(rule)
-    return words[text.lower()]
-
-
-def _web_address(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        rule = "a URL http(s)://host[:port][/path]"
-        raise ValueError(rule)
-    return text.rstrip("/")
+    groups = sorted(dict.fromkeys(key.readers for key in KEYS), key=lambda names: not names)
+    return "\n\n".join(
+        environment.example(
+            f"Read by {', '.join(readers)}" if readers else _RESERVED,
+            [key for key in KEYS if key.readers == readers],
+            defaults,
+        )
+        for readers in groups
+    )
 
 
 def _predict_address(text: str) -> str:
@@ -172,14 +95,6 @@ def _require_order(low: tuple[str, float], high: tuple[str, float]) -> None:
         raise InvalidRequest(message)
 
 
-def _spell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 KEYS: Final[tuple[Key, ...]] = (
     Key(
         "KSERVE_ENDPOINT",
@@ -189,38 +104,38 @@ KEYS: Final[tuple[Key, ...]] = (
     ),
     Key(
         "DQN_STATE_DIM",
-        _whole,
+        whole(),
         ("nimbusguard.settings",),
         "Features of the state. The contract fixes it; another number stops the start.",
     ),
     Key(
         "DQN_ACTION_DIM",
-        _whole,
+        whole(),
         ("nimbusguard.settings",),
         "Actions. The contract fixes it; another number stops the start.",
     ),
     Key(
         "FALLBACK_TO_LOCAL",
-        _truth,
+        truth,
         ("autoscaler",),
         "Decide with a local copy of the model while KServe does not answer.",
     ),
     Key(
         "MODEL_VALIDATION_INTERVAL",
-        _positive,
+        positive,
         ("autoscaler",),
         "Seconds between two checks of the served model against the expected one.",
     ),
     Key(
         "PROMETHEUS_ENDPOINT",
-        _web_address,
+        web_address,
         ("transformer", "autoscaler"),
         "Where metrics are looked up; empty looks none up.",
     ),
-    Key("TRAINING_EPOCHS", _whole, (), "Epochs of a training run."),
-    Key("DATA_COLLECTION_HOURS", _positive, (), "Hours of experience that a training run reads."),
-    Key("KATIB_MAX_TRIAL_COUNT", _whole, (), "Trials of a hyperparameter search."),
-    Key("KATIB_PARALLEL_TRIAL_COUNT", _whole, (), "Trials that run at the same time."),
-    Key("LEARNING_RATE_MIN", _positive, (), "Smallest learning rate that the search tries."),
-    Key("LEARNING_RATE_MAX", _positive, (), "Largest learning rate that the search tries."),
+    Key("TRAINING_EPOCHS", whole(), (), "Epochs of a training run."),
+    Key("DATA_COLLECTION_HOURS", positive, (), "Hours of experience that a training run reads."),
+    Key("KATIB_MAX_TRIAL_COUNT", whole(), (), "Trials of a hyperparameter search."),
+    Key("KATIB_PARALLEL_TRIAL_COUNT", whole(), (), "Trials that run at the same time."),
+    Key("LEARNING_RATE_MIN", positive, (), "Smallest learning rate that the search tries."),
+    Key("LEARNING_RATE_MAX", positive, (), "Largest learning rate that the search tries."),
 )

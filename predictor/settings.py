@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from serving.settings import InvalidSetting, Reader
+from nimbusguard import environment
+from nimbusguard.environment import InvalidSetting, Key, number, read_keys, whole
 
 KSERVE_MODEL_DIR: Final = Path("/mnt/models")
 """Where KServe's storage initializer puts what `STORAGE_URI` names."""
@@ -22,12 +23,15 @@ class PredictorSettings:
     something, else the production version of the packaged store."""
 
 
+KEYS: Final = (Key("MODEL_DIR", Path),)
+
+
 def predictor_settings(
     environ: Mapping[str, str], model_dir: str | None = None
 ) -> PredictorSettings:
     """Read the settings; a flag goes before the environment."""
-    given = model_dir or environ.get("MODEL_DIR")
-    return PredictorSettings(model_dir=Path(given) if given else None)
+    settings = PredictorSettings(**read_keys(environ, KEYS))
+    return replace(settings, model_dir=Path(model_dir)) if model_dir else settings
 
 
 def version_directory(settings: PredictorSettings, packaged: Callable[[], Path]) -> Path:
@@ -60,25 +64,25 @@ class RaySettings:
     """`NIMBUSGUARD_RAY_CPUS_PER_REPLICA`. One event loop and one torch thread fill one core."""
 
 
+RAY_PREFIX: Final = "NIMBUSGUARD_RAY_"
+RAY_KEYS: Final = (
+    Key("NIMBUSGUARD_RAY_MIN_REPLICAS", whole(1, 1000), prefix=RAY_PREFIX),
+    Key("NIMBUSGUARD_RAY_MAX_REPLICAS", whole(1, 1000), prefix=RAY_PREFIX),
+    Key("NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS", number(0.1, 10_000), prefix=RAY_PREFIX),
+    Key("NIMBUSGUARD_RAY_CPUS_PER_REPLICA", number(0.01, 1024), prefix=RAY_PREFIX),
+)
+
+
 def ray_settings(environ: Mapping[str, str]) -> RaySettings:
     """Read and check the settings.
 
     Raises:
         InvalidSetting: A value breaks its rule; the message names key, rule and value.
     """
-    read = Reader(environ)
-    default = RaySettings()
-    minimum = read.integer("NIMBUSGUARD_RAY_MIN_REPLICAS", default.min_replicas, 1, 1000)
-    settings = RaySettings(
-        min_replicas=minimum,
-        max_replicas=read.integer("NIMBUSGUARD_RAY_MAX_REPLICAS", minimum, 1, 1000),
-        target_ongoing_requests=read.number(
-            "NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS", default.target_ongoing_requests, 0.1, 10_000
-        ),
-        cpus_per_replica=read.number(
-            "NIMBUSGUARD_RAY_CPUS_PER_REPLICA", default.cpus_per_replica, 0.01, 1024
-        ),
-    )
+    values = read_keys(environ, RAY_KEYS)
+    if "min_replicas" in values:
+        values.setdefault("max_replicas", values["min_replicas"])
+    settings = RaySettings(**values)
     if settings.max_replicas < settings.min_replicas:
         message = (
             f"NIMBUSGUARD_RAY_MAX_REPLICAS: expected at least NIMBUSGUARD_RAY_MIN_REPLICAS "
@@ -86,3 +90,13 @@ def ray_settings(environ: Mapping[str, str]) -> RaySettings:
         )
         raise InvalidSetting(message)
     return settings
+
+
+def example() -> str:
+    """The blocks of `.env.example` with these keys."""
+    return "\n\n".join(
+        (
+            environment.example("Read by predictor", KEYS, PredictorSettings()),
+            environment.example("Read by predictor on Ray", RAY_KEYS, RaySettings()),
+        )
+    )

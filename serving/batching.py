@@ -61,6 +61,15 @@ class MicroBatcher(Generic[ItemT]):
         """Items that wait for a batch."""
         return len(self._waiting)
 
+    def open_items(self) -> list[ItemT]:
+        """The items that wait, in their order."""
+        return list(self._waiting)
+
+    def drop(self, is_over: Callable[[ItemT], bool]) -> None:
+        """Take the items out of the queue for which something holds, and make room for others."""
+        self._waiting = deque(item for item in self._waiting if not is_over(item))
+        self._waiting_rows = sum(item.rows for item in self._waiting)
+
     @property
     def is_full(self) -> bool:
         """Whether one more item would be refused."""

@@ -34,14 +34,18 @@ class Trace(NamedTuple):
 
 
 class Call(Generic[PayloadT, ResultT]):
-    """One request to a model. A front overrides `succeed` and `fail`; one is called, once."""
+    """One request to a model. A front overrides `succeed` and `fail`; one is called, once.
 
-    __slots__ = ("arrived", "payload", "rows", "trace")
+    `deliver` and `refuse` see to that: whoever ends a call first has ended it.
+    """
+
+    __slots__ = ("arrived", "is_over", "payload", "rows", "trace")
 
     def __init__(self, payload: PayloadT, rows: int, trace: Trace) -> None:
         self.payload = payload
         self.rows = rows
         self.trace = trace
+        self.is_over = False
         self.arrived = time.perf_counter()
 
     def succeed(self, result: ResultT) -> None:
@@ -59,11 +63,24 @@ class Call(Generic[PayloadT, ResultT]):
 
 
 def deliver(call: Call[Any, ResultT], result: ResultT) -> None:
-    """Hand a call its result; a defect in building the answer fails this call and no other."""
+    """Hand an open call its result; a defect in building the answer fails this call and no other.
+
+    A call that is over stays as it ended: its deadline came before the result.
+    """
+    if call.is_over:
+        return
+    call.is_over = True
     try:
         call.succeed(result)
     except Exception as error:
         logger.exception("unexpected error")
+        call.fail(error)
+
+
+def refuse(call: Call[Any, Any], error: BaseException) -> None:
+    """Fail a call, unless it is over."""
+    if not call.is_over:
+        call.is_over = True
         call.fail(error)
 
 

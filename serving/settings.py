@@ -7,13 +7,24 @@ limit must not be a silent default.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
-from nimbusguard.contract.errors import InvalidRequest
+from nimbusguard import environment
+from nimbusguard.environment import (
+    InvalidSetting,
+    Key,
+    Read,
+    choice,
+    number,
+    read_keys,
+    refuse_unknown,
+    whole,
+)
+
+__all__ = ["KEYS", "LOG_LEVELS", "InvalidSetting", "ServerSettings", "example", "server_settings"]
 
 PREFIX: Final = "NIMBUSGUARD_"
 _SERVICE_LINK: Final = re.compile(
@@ -32,12 +43,6 @@ _READ_ELSEWHERE: Final = frozenset(
     }
 )
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-
-T = TypeVar("T")
-
-
-class InvalidSetting(InvalidRequest):
-    """A setting has a value that its rule does not allow; the message names both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,38 +79,45 @@ class ServerSettings:
     """`NIMBUSGUARD_LOG_LEVEL`. debug, info, warning or error; requests are logged at debug only."""
 
 
+def _own(name: str, read: Read) -> Key:
+    return Key(name, read, prefix=PREFIX)
+
+
+KEYS: Final = (
+    _own("NIMBUSGUARD_HOST", str),
+    _own("NIMBUSGUARD_MAX_ROWS", whole(1, 1_000_000)),
+    _own("NIMBUSGUARD_MAX_BODY_BYTES", whole(1024, 1 << 30)),
+    _own("NIMBUSGUARD_MAX_WAITING", whole(1, 1_000_000)),
+    _own("NIMBUSGUARD_MAX_WAITING_ROWS", whole(1, 100_000_000)),
+    _own("NIMBUSGUARD_MAX_BATCH_ROWS", whole(1, 1_000_000)),
+    _own("NIMBUSGUARD_DEADLINE_S", number(0.01, 600)),
+    _own("NIMBUSGUARD_KEEP_ALIVE_S", number(1, 3600)),
+    _own("NIMBUSGUARD_RECEIVE_TIMEOUT_S", number(1, 3600)),
+    _own("NIMBUSGUARD_GRACE_S", number(0, 3600)),
+    _own("NIMBUSGUARD_DRAIN_IDLE_S", number(0, 60)),
+    _own("NIMBUSGUARD_LOG_LEVEL", choice(*LOG_LEVELS)),
+)
+
+
 def server_settings(environ: Mapping[str, str]) -> ServerSettings:
     """Read and check the settings that both servers share.
 
     Raises:
         InvalidSetting: A value breaks its rule; the message names key, rule and value.
     """
-    read = Reader(environ)
-    default = ServerSettings()
-    settings = ServerSettings(
-        host=environ.get("NIMBUSGUARD_HOST", "").strip() or default.host,
-        max_rows=read.integer("NIMBUSGUARD_MAX_ROWS", default.max_rows, 1, 1_000_000),
-        max_body_bytes=read.integer(
-            "NIMBUSGUARD_MAX_BODY_BYTES", default.max_body_bytes, 1024, 1 << 30
-        ),
-        max_waiting=read.integer("NIMBUSGUARD_MAX_WAITING", default.max_waiting, 1, 1_000_000),
-        max_waiting_rows=read.integer(
-            "NIMBUSGUARD_MAX_WAITING_ROWS", default.max_waiting_rows, 1, 100_000_000
-        ),
-        max_batch_rows=read.integer(
-            "NIMBUSGUARD_MAX_BATCH_ROWS", default.max_batch_rows, 1, 1_000_000
-        ),
-        deadline_s=read.number("NIMBUSGUARD_DEADLINE_S", default.deadline_s, 0.01, 600),
-        keep_alive_s=read.number("NIMBUSGUARD_KEEP_ALIVE_S", default.keep_alive_s, 1, 3600),
-        receive_timeout_s=read.number(
-            "NIMBUSGUARD_RECEIVE_TIMEOUT_S", default.receive_timeout_s, 1, 3600
-        ),
-        grace_s=read.number("NIMBUSGUARD_GRACE_S", default.grace_s, 0, 3600),
-        drain_idle_s=read.number("NIMBUSGUARD_DRAIN_IDLE_S", default.drain_idle_s, 0, 60),
-        log_level=read.choice("NIMBUSGUARD_LOG_LEVEL", default.log_level, LOG_LEVELS),
+    settings = ServerSettings(**read_keys(environ, KEYS))
+    refuse_unknown(
+        environ,
+        PREFIX,
+        {key.name for key in KEYS} | _READ_ELSEWHERE,
+        ours=lambda key: not _is_service_link(key, environ),
     )
-    read.refuse_unknown(_READ_ELSEWHERE)
     return settings
+
+
+def example() -> str:
+    """The block of `.env.example` with these keys."""
+    return environment.example("Read by predictor, transformer", KEYS, ServerSettings())
 
 
 def _is_service_link(key: str, environ: Mapping[str, str]) -> bool:
@@ -116,64 +128,3 @@ def _is_service_link(key: str, environ: Mapping[str, str]) -> bool:
     """
     link = _SERVICE_LINK.fullmatch(key)
     return link is not None and f"{link['service']}_SERVICE_HOST" in environ
-
-
-class Reader:
-    """Reads typed values out of an environment and remembers which keys are known."""
-
-    def __init__(self, environ: Mapping[str, str], known: Iterable[str] = ()) -> None:
-        self._environ = environ
-        self._known = {"NIMBUSGUARD_HOST", *known}
-
-    def integer(self, key: str, default: int, low: int, high: int) -> int:
-        """A whole number between two bounds."""
-        rule = f"a whole number from {low} to {high}"
-        return self._parse(key, default, int, lambda value: low <= value <= high, rule)
-
-    def number(self, key: str, default: float, low: float, high: float) -> float:
-        """A number between two bounds."""
-        rule = f"a number from {low:g} to {high:g}"
-        return self._parse(
-            key, default, float, lambda value: math.isfinite(value) and low <= value <= high, rule
-        )
-
-    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
-        """One of several words, in any case."""
-        rule = f"one of {', '.join(choices)}"
-        return self._parse(key, default, str.lower, choices.__contains__, rule)
-
-    def refuse_unknown(self, read_elsewhere: frozenset[str]) -> None:
-        """Refuse a key with our prefix that nobody reads.
-
-        Raises:
-            InvalidSetting: There is one.
-        """
-        for key in sorted(self._environ):
-            if not key.startswith(PREFIX) or key in self._known | read_elsewhere:
-                continue
-            if _is_service_link(key, self._environ):
-                continue
-            expected = ", ".join(sorted(self._known | read_elsewhere))
-            message = f"{key}: no such setting; expected one of {expected}"
-            raise InvalidSetting(message)
-
-    def _parse(
-        self,
-        key: str,
-        default: T,
-        convert: Callable[[str], T],
-        is_valid: Callable[[T], bool],
-        rule: str,
-    ) -> T:
-        self._known.add(key)
-        text = self._environ.get(key)
-        if text is None or not text.strip():
-            return default
-        message = f"{key}: expected {rule}, got {text!r}"
-        try:
-            value = convert(text.strip())
-        except ValueError:
-            raise InvalidSetting(message) from None
-        if not is_valid(value):
-            raise InvalidSetting(message)
-        return value

@@ -29,7 +29,8 @@ from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
 from nimbusguard.telemetry.spans import Kind, Span, Tracer
 from serving.batching import MicroBatcher
-from serving.calls import Call, ModelService, deliver
+from serving.calls import Call, ModelService, deliver, refuse
+from serving.deadlines import Deadlines
 from serving.metrics import Decided, ServingMetrics, ServingState
 from serving.settings import ServerSettings
 from serving.tracing import begin_batch, ending
@@ -112,6 +113,10 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
+        self._under_way: list[list[TransformerCall]] = []
+        self._deadlines: Deadlines[TransformerCall] = Deadlines(
+            settings.deadline_s, still_open=self._still_open, expire=self._expire
+        )
         metrics.snapshot = self._state
 
     @property
@@ -169,6 +174,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             self._spawn(self._look_up(call))
         else:
             self._batcher.submit(call)
+            self._deadlines.watch(call)
 
     @property
     def is_full(self) -> bool:
@@ -199,6 +205,18 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         version, fingerprint = (last.model_version, last.fingerprint) if last else ("", "")
         return ServingState(ready, self._batcher.waiting, version, fingerprint)
 
+    def _still_open(self) -> list[TransformerCall]:
+        """Every call that waits or travels and has no answer yet."""
+        travelling = [call for batch in self._under_way for call in batch if not call.is_over]
+        return travelling + self._batcher.open_items()
+
+    def _expire(self, calls: list[TransformerCall]) -> None:
+        """End calls at their own deadline, whatever their neighbours in a batch have left."""
+        error = DeadlineExceeded(f"no answer within the deadline of {self._deadline_s:g} s")
+        for call in calls:
+            refuse(call, error)
+        self._batcher.drop(lambda call: call.is_over)
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in the background; the set keeps the task alive until it ends."""
         task = asyncio.get_running_loop().create_task(work)
@@ -210,15 +228,17 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             deadline_at = call.arrived + self._deadline_s
             call.payload = await self._lookup.resolve(call.payload, deadline_at)
             self._batcher.submit(call)
+            self._deadlines.watch(call)
         except NimbusGuardError as error:
-            call.fail(error)
+            refuse(call, error)
         except Exception as error:
             logger.exception("unexpected error")
-            call.fail(error)
+            refuse(call, error)
 
     # One batch
 
     def _start(self, batch: list[TransformerCall]) -> None:
+        self._under_way.append(batch)
         self._spawn(self._run(batch))
 
     async def _run(self, batch: list[TransformerCall]) -> None:
@@ -228,22 +248,17 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         except Exception as error:
             logger.exception("unexpected error")
             for call in batch:
-                call.fail(error)
+                refuse(call, error)
         finally:
+            self._under_way.remove(batch)
             self._batcher.done()
 
     def _still_due(self, batch: list[TransformerCall]) -> list[TransformerCall]:
         """The calls that somebody waits for and that can still be answered in time."""
-        now = time.perf_counter()
-        due = []
-        for call in batch:
-            if call.is_abandoned:
-                continue
-            if now - call.arrived < self._deadline_s:
-                due.append(call)
-            else:
-                message = f"no answer within the deadline of {self._deadline_s:g} s"
-                call.fail(DeadlineExceeded(message))
+        latest = time.perf_counter() - self._deadline_s
+        due = [call for call in batch if call.arrived > latest and not call.is_abandoned]
+        if len(due) < len(batch):
+            self._expire([call for call in batch if call.arrived <= latest])
         return due
 
     async def _answer(self, calls: list[TransformerCall]) -> None:
@@ -265,7 +280,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             return
         except NimbusGuardError as error:
             for call in calls:
-                call.fail(error)
+                refuse(call, error)
             return
         answered = time.perf_counter()
         self._metrics.observe_stage("predict", answered - asked)
@@ -291,7 +306,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
     async def _ask(self, calls: list[TransformerCall], state: NDArray[np.float32]) -> HopAnswer:
         """The predictor's answer; what is traced of it belongs to the batch's first request."""
         traces = [call.trace for call in calls]
-        deadline_at = calls[0].arrived + self._deadline_s
+        # Until the last of them is over; those before it end by themselves.
+        deadline_at = max([call.arrived for call in calls]) + self._deadline_s
         if self._tracer is None:
             return await self._client.infer(state, traces, deadline_at)
         batch = begin_batch(self._tracer, calls, len(state))
@@ -317,7 +333,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             [index not in reasons for index in range(len(calls))], [call.rows for call in calls]
         )
         for index, reason in reasons.items():
-            calls[index].fail(InvalidRequest(reason))
+            refuse(calls[index], InvalidRequest(reason))
         left = [call for index, call in enumerate(calls) if index not in reasons]
         return left, Imputed(*(part[kept] for part in resolved))
 
@@ -328,7 +344,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         if len(calls) == 1:
             if isinstance(error, NonFiniteOutput):
                 self._metrics.count_non_finite()
-            calls[0].fail(error)
+            refuse(calls[0], error)
             return
         for call in calls:
-            await self._answer([call])
+            if not call.is_over:
+                await self._answer([call])

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Final
 
-from nimbusguard.contract.features import FEATURES, INDEX, Absence
-from serving.settings import InvalidSetting
-
-_NEVER_ZERO = frozenset({"cpu_utilization", "memory_utilization", "request_rate", "pod_count"})
-"""Without these there is nothing to decide on; an idle service would be read into an outage."""
+from nimbusguard import environment
+from nimbusguard.environment import InvalidSetting, Key, absent_as_zero, read_keys, web_address
 
 _ADDRESS = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+))(?::(?P<port>[0-9]{1,5}))?"
@@ -31,16 +28,24 @@ class TransformerSettings:
     such metric at all."""
 
 
+KEYS: Final = (
+    Key("PROMETHEUS_ENDPOINT", web_address),
+    Key("ABSENT_AS_ZERO", absent_as_zero),
+)
+
+
 def transformer_settings(environ: Mapping[str, str]) -> TransformerSettings:
     """Read and check the settings.
 
     Raises:
         InvalidSetting: A value breaks its rule; the message names key, rule and value.
     """
-    return TransformerSettings(
-        prometheus_endpoint=_endpoint(environ.get("PROMETHEUS_ENDPOINT", "")),
-        absent_as_zero=_features(environ.get("ABSENT_AS_ZERO", "")),
-    )
+    return TransformerSettings(**read_keys(environ, KEYS))
+
+
+def example() -> str:
+    """The block of `.env.example` with the keys that no shared table has."""
+    return environment.example("Read by transformer, autoscaler", KEYS[1:], TransformerSettings())
 
 
 def predictor_address(text: str) -> tuple[str, int | None]:
@@ -55,26 +60,3 @@ def predictor_address(text: str) -> tuple[str, int | None]:
         message = f"--predictor_host: expected a host or host:port, got {text!r}"
         raise InvalidSetting(message)
     return match["host"] or match["ipv6"], port
-
-
-def _endpoint(text: str) -> str | None:
-    text = text.strip().rstrip("/")
-    if not text:
-        return None
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        message = f"PROMETHEUS_ENDPOINT: expected a URL like http://prometheus:9090, got {text!r}"
-        raise InvalidSetting(message)
-    return text
-
-
-def _features(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    allowed = [f.name for f in FEATURES if f.name not in _NEVER_ZERO]
-    for name in names:
-        if name not in INDEX or name in _NEVER_ZERO:
-            message = f"ABSENT_AS_ZERO: expected features out of {', '.join(allowed)}, got {name!r}"
-            raise InvalidSetting(message)
-        if FEATURES[INDEX[name]].absence is Absence.ZERO:
-            continue  # it is so anyway
-    return names

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nimbusguard.client.asked import NOT_ASKED, Asked, Ended, ended_by
 from nimbusguard.client.breaker import Breaker, BreakerSettings, admit, settle
 from nimbusguard.client.decision import Decision
 from nimbusguard.client.exchange import check_seconds
@@ -52,6 +53,8 @@ class Recommendation:
     """The network's answer; None from a rule."""
     refusals: Mapping[Source, str]
     """Why each source before this one did not answer."""
+    asked: Asked = NOT_ASKED
+    """How the question to KServe ended, whoever answered in the end."""
 
     @property
     def target_replicas(self) -> int:
@@ -178,23 +181,23 @@ class DecisionChain:
                     [state.observations[row].instance() for row in rows], deadline_s=budget
                 )
             _require_own(decisions, state.rows, rows)
-        except InvalidRequest as exc:  # the server is well; it is the question that is not
-            self._settle(succeeded=True)
-            state.refuse(rows, Source.KSERVE, str(exc))
-        except NimbusGuardError as exc:
-            self._settle(succeeded=False)
-            state.refuse(rows, Source.KSERVE, str(exc))
-        except TimeoutError:
-            self._settle(succeeded=False)
-            state.refuse(rows, Source.KSERVE, f"no answer within {budget:.3f} s")
-        else:
-            self._settle(succeeded=True)
-            for row, decision in zip(rows, decisions, strict=True):
-                reason = self._refuse(decision)
-                if reason is None:
-                    state.answers[row] = (Source.KSERVE, decision)
-                else:
-                    state.refuse([row], Source.KSERVE, reason)
+        except (NimbusGuardError, TimeoutError) as exc:
+            ended = ended_by(exc)
+            # A question that is refused says nothing against the server.
+            self._settle(succeeded=ended is Ended.REFUSED_QUESTION)
+            state.note(rows, Asked(ended, self._clock() - now))
+            state.refuse(rows, Source.KSERVE, str(exc) or f"no answer within {budget:.3f} s")
+            return
+        self._settle(succeeded=True)
+        seconds = self._clock() - now
+        for row, decision in zip(rows, decisions, strict=True):
+            reason = self._refuse(decision)
+            if reason is None:
+                state.answers[row] = (Source.KSERVE, decision)
+                state.note([row], Asked(Ended.ANSWERED, seconds))
+            else:
+                state.refuse([row], Source.KSERVE, reason)
+                state.note([row], Asked(Ended.UNTRUSTED, seconds))
 
     def _settle(self, *, succeeded: bool) -> None:
         self.breaker = settle(
@@ -218,7 +221,7 @@ class DecisionChain:
             state.answers[row] = (Source.LOCAL_MODEL, decision)
 
     def _by_rule(self, row: int, state: _Progress) -> Recommendation:
-        seen, refusals = state.observations[row], state.refusals[row]
+        seen, refusals, asked = state.observations[row], state.refusals[row], state.asked[row]
         if row in state.answers:
             source, decision = state.answers[row]
             return Recommendation(
@@ -227,6 +230,7 @@ class DecisionChain:
                 current_replicas=seen.current_replicas,
                 decision=decision,
                 refusals=refusals,
+                asked=asked,
             )
         action = hpa_action(
             seen, target=self._settings.hpa_target, tolerance=self._settings.hpa_tolerance
@@ -239,6 +243,7 @@ class DecisionChain:
             current_replicas=seen.current_replicas,
             decision=None,
             refusals=refusals,
+            asked=asked,
         )
 
 
@@ -250,6 +255,7 @@ class _Progress:
         self.rows = stack(observations)
         self.answers: dict[int, tuple[Source, Decision]] = {}
         self.refusals: list[dict[Source, str]] = [{} for _ in observations]
+        self.asked: list[Asked] = [NOT_ASKED] * len(observations)
 
     def open(self, source: Source) -> list[int]:
         """Rows without an answer that `source` has not refused."""
@@ -262,6 +268,10 @@ class _Progress:
     def refuse(self, rows: Sequence[int], source: Source, reason: str) -> None:
         for row in rows:
             self.refusals[row][source] = reason
+
+    def note(self, rows: Sequence[int], asked: Asked) -> None:
+        for row in rows:
+            self.asked[row] = asked
 
 
 def _require_own(decisions: Sequence[Decision], rows: Rows, asked: Sequence[int]) -> None:

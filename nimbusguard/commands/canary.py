@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nimbusguard.canary.kubernetes import Cluster
     from nimbusguard.canary.operations import Operations
     from nimbusguard.canary.plan import Patch, Rollout
-    from nimbusguard.policy.canary import Arm, Judgement
+    from nimbusguard.policy.canary import Arm, Judgement, Limits
 
 _EXIT = {"promote": 0, "hold": 3, "roll back": 4, "refuse": 5}
 """Exit status of `judge` and `watch` by verdict, for scripts; 1 and 2 keep their meaning."""
@@ -42,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     judging = argparse.ArgumentParser(add_help=False)
     judging.add_argument("--prometheus", help="base URL; default PROMETHEUS_ENDPOINT")
-    judging.add_argument("--window", default="10m", help="how far back to count; default 10m")
+    judging.add_argument("--window", help="how far back to count; default 10m, by workload 6h")
     judging.add_argument("--selector", help="labels of the series; default the namespace")
     judging.add_argument("--stable", help="version to compare with, if several serve")
     judging.add_argument("--min-requests", type=int, help="of each version before a promotion")
@@ -52,7 +53,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     start = verbs.add_parser("start", parents=[common, changing, versioned], help="give it a share")
     start.add_argument("--percent", type=int, required=True, help="of the requests, 1 to 100")
     verbs.add_parser("status", parents=[common], help="where the roll-out stands")
-    verbs.add_parser("judge", parents=[common, judging, versioned], help="compare it with stable")
+    judge = verbs.add_parser(
+        "judge", parents=[common, judging, versioned], help="compare it with stable"
+    )
+    judge.add_argument(
+        "--by-workload",
+        action="store_true",
+        help="judge what the operator recorded of whole workloads, instead of single requests",
+    )
+    judge.add_argument("--store", type=Path, metavar="FILE", help="the operator's experience")
     verbs.add_parser("promote", parents=[common, changing], help="make it the one that serves")
     verbs.add_parser("rollback", parents=[common, changing], help="send it no requests")
     watch = verbs.add_parser(
@@ -69,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
         0 done or promote, 3 hold, 4 roll back, 5 refuse.
     """
     if args.verb == "judge":
-        judgement = _judgement(args, args.version)
+        if args.by_workload:
+            judgement = _judgement_by_workload(args, time.time())  # noqa: TID251 - read once, here
+        else:
+            judgement = _judgement(args, args.version)
         _print_judgement(judgement, as_json=args.json)
         return _EXIT[judgement.verdict.value]
     operations = _operations(args)
@@ -129,7 +141,7 @@ def _judgement(args: argparse.Namespace, version: str) -> Judgement:
     from nimbusguard.canary.figures import Figures, read_arms
     from nimbusguard.canary.plan import Kind
     from nimbusguard.client.prometheus import PrometheusClient, PrometheusSettings
-    from nimbusguard.policy.canary import Limits, judge
+    from nimbusguard.policy.canary import judge
     from nimbusguard.settings import from_environ
 
     named = from_environ(os.environ).prometheus_endpoint  # noqa: TID251 - handed on, not read
@@ -140,12 +152,42 @@ def _judgement(args: argparse.Namespace, version: str) -> Judgement:
     figures = Figures(
         kind=Kind(args.kind),
         selector=args.selector or f'namespace="{args.namespace}"',
-        window=args.window,
+        window=args.window or "10m",
     )
     with PrometheusClient(PrometheusSettings(endpoint=endpoint, deadline_s=10.0)) as client:
         arms = read_arms(client, figures)
-    limits = Limits() if args.min_requests is None else Limits(min_requests=args.min_requests)
+    limits = _limits(args)
     return judge(_stable(arms, version, args.stable), _arm(arms, version), limits)
+
+
+def _judgement_by_workload(args: argparse.Namespace, now_s: float) -> Judgement:
+    """Judge what the operator recorded of both versions."""
+    from autoscaler.experience import ExperienceStore
+    from autoscaler.trials import compare
+    from nimbusguard.policy.canary import judge
+
+    if args.store is None or not args.store.is_file():
+        message = f"--store: expected the operator's SQLite file, got {args.store}"
+        raise InvalidRequest(message)
+    since_s = now_s - _seconds(args.window or "6h")
+    with ExperienceStore(args.store) as store:
+        found = compare(store.trials(since_s=since_s), version=args.version, stable=args.stable)
+    return judge(found.stable, found.canary, _limits(args), found.shadow)
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    from nimbusguard.policy.canary import Limits
+
+    return Limits() if args.min_requests is None else Limits(min_requests=args.min_requests)
+
+
+def _seconds(window: str) -> int:
+    """Seconds of a duration as Prometheus writes it."""
+    match = re.fullmatch(r"([1-9][0-9]*)([smhd])", window)
+    if match is None:
+        message = f"--window: expected a duration such as 6h, got {window!r}"
+        raise InvalidRequest(message)
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
 def _arm(arms: dict[str, Arm], version: str) -> Arm:

@@ -177,3 +177,14 @@ def _continued_fraction(a: float, b: float, x: float) -> float:
 
 def _not_zero(value: float, tiny: float) -> float:
     return value if abs(value) > tiny else tiny
+
+
+def surely_more(one: tuple[int, int], other: tuple[int, int], odds: float) -> float:
+    """How much larger the first share is at least; negative if it may be smaller.
+
+    Args:
+        one: Hits and total.
+        other: Hits and total of the share to compare with.
+        odds: How often each of the two bounds may be wrong.
+    """
+    return lower_bound(*one, odds) - upper_bound(*other, odds)

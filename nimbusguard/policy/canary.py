@@ -16,129 +16,32 @@ rolls anything back, however certain it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
 from nimbusguard.contract.errors import InvalidRequest
-from nimbusguard.policy.bounds import (
-    Histogram,
-    checked,
-    lower_bound,
-    quantile,
-    quantile_bounds,
-    upper_bound,
+from nimbusguard.policy.bounds import lower_bound, quantile, quantile_bounds, surely_more
+from nimbusguard.policy.canary_terms import (
+    SERIOUSNESS,
+    Arm,
+    Comparison,
+    Finding,
+    Judgement,
+    Limits,
+    Verdict,
+    WorkloadFigures,
 )
+from nimbusguard.policy.canary_workloads import workload_findings
 
-
-class Verdict(StrEnum):
-    """What to do with the canary, the more serious the later."""
-
-    PROMOTE = "promote"
-    HOLD = "hold"
-    ROLL_BACK = "roll back"
-    REFUSE = "refuse"
-
-
-SERIOUSNESS = tuple(Verdict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """What was counted of one version."""
-
-    version: str
-    fingerprint: str
-    """Of the feature table that the version was trained with."""
-    requests: int
-    """Requests that reached it, answered or not."""
-    errors: int = 0
-    """Answers with 5xx other than 503, and requests that were not answered at all."""
-    refused: int = 0
-    """Answers with 503: overload, or a version that its transformer will not decide with."""
-    non_finite: int = 0
-    """Forward passes that gave NaN or infinity."""
-    latency: Histogram
-    """Seconds from request to answer."""
-    actions: tuple[int, ...] = (0,) * ACTION_DIM
-    """Decisions by action."""
-
-    def __post_init__(self) -> None:
-        """Refuse counts that cannot be.
-
-        Raises:
-            InvalidRequest: A count is negative, or more failed than were asked.
-        """
-        checked(self.latency)
-        counts = (self.requests, self.errors, self.refused, self.non_finite, *self.actions)
-        if min(counts) < 0 or max(self.errors, self.refused) > self.requests:
-            message = (
-                f"version {self.version}: expected counts from 0 on, no more failures than "
-                f"requests, got {counts}"
-            )
-            raise InvalidRequest(message)
-        if len(self.actions) != ACTION_DIM:
-            message = f"version {self.version}: expected {ACTION_DIM} actions, got {self.actions}"
-            raise InvalidRequest(message)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The same states decided by both versions."""
-
-    compared: int
-    differing: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What is tolerated, and how sure a judgement must be."""
-
-    min_requests: int = 300
-    """Requests of each version before one is promoted. With none failed, the failing share is then
-    below 1 % at 95 %."""
-    error_tolerance: float = 0.005
-    """More failing requests than stable, as a share. Half a percent is the default objective."""
-    error_margin: float = 0.02
-    """To promote, the share may at 95 % be no more than this above stable's; what 300 can show."""
-    refused_tolerance: float = 0.005
-    """As `error_tolerance`, for refused requests."""
-    slow_ratio: float = 1.5
-    """Times stable's p50 or p99. Below it lies what one busy node makes of equal versions."""
-    max_mix_distance: float = 0.35
-    """Total variation distance between the shares of actions, 0 to 1. A retrained policy moves a
-    tenth or two; one that always does the same moves more than half."""
-    max_disagreement: float = 0.5
-    """Share of equal states on which the two may decide differently."""
-    rollback_odds: float = 0.0005
-    """How often a bound may be wrong that rolls back, one-sided. Five steps of seven checks would
-    go wrong once in 57 roll-outs if every tolerance were 0, and far more rarely as they are."""
-    promote_odds: float = 0.05
-    """How often the bound may be wrong that promotes, one-sided."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One check's word and why."""
-
-    check: str
-    verdict: Verdict
-    stable: str
-    canary: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """The verdict over a canary."""
-
-    verdict: Verdict
-    findings: tuple[Finding, ...]
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Of the findings that made the verdict."""
-        return tuple(f"{f.check}: {f.reason}" for f in self.findings if f.verdict is self.verdict)
+__all__ = [
+    "SERIOUSNESS",
+    "Arm",
+    "Comparison",
+    "Finding",
+    "Judgement",
+    "Limits",
+    "Verdict",
+    "WorkloadFigures",
+    "judge",
+]
 
 
 def judge(
@@ -171,6 +74,7 @@ def judge(
     ]
     if comparison is not None:
         findings.append(_disagreement(comparison, rules))
+    findings += workload_findings(stable.workloads, canary.workloads, rules)
     verdict = max((finding.verdict for finding in findings), key=SERIOUSNESS.index)
     return Judgement(verdict=verdict, findings=tuple(findings))
 
@@ -216,8 +120,8 @@ def _failures(kind: str, stable: Arm, canary: Arm, limits: Limits) -> Finding:
         else (canary.refused, stable.refused, limits.refused_tolerance)
     )
     canary_hits, stable_hits = (hits, canary.requests), (base_hits, stable.requests)
-    at_least = _surely_more(canary_hits, stable_hits, limits.rollback_odds)
-    at_most = -_surely_more(stable_hits, canary_hits, limits.promote_odds)
+    at_least = surely_more(canary_hits, stable_hits, limits.rollback_odds)
+    at_most = -surely_more(stable_hits, canary_hits, limits.promote_odds)
     if at_least > tolerance:
         verdict, reason = Verdict.ROLL_BACK, f"at least {at_least:.2%} more than stable"
     elif at_most <= limits.error_margin:
@@ -264,7 +168,7 @@ def _action_mix(stable: Arm, canary: Arm, limits: Limits) -> Finding:
     total, base_total = sum(canary.actions), sum(stable.actions)
     pairs = list(zip(canary.actions, stable.actions, strict=True))
     at_least = sum(
-        max(0.0, _surely_more((hits, total), (base, base_total), limits.rollback_odds))
+        max(0.0, surely_more((hits, total), (base, base_total), limits.rollback_odds))
         for hits, base in pairs
     )
     if not total or not base_total:
@@ -301,11 +205,6 @@ def _disagreement(comparison: Comparison, limits: Limits) -> Finding:
         canary=_share(comparison.differing, comparison.compared),
         reason=reason,
     )
-
-
-def _surely_more(one: tuple[int, int], other: tuple[int, int], odds: float) -> float:
-    """How much larger the first share is at least; negative if it may be smaller."""
-    return lower_bound(*one, odds) - upper_bound(*other, odds)
 
 
 def _share(hits: int, total: int) -> str:

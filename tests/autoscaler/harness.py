@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from autoscaler.policy_spec import Mode, PolicySpec, ScalingPolicy, Target
 from autoscaler.records import Experience, Outcome
+from nimbusguard.client.asked import Asked, Ended
 from nimbusguard.client.decision import Decision
 from nimbusguard.client.fallback import Recommendation, Source
 from nimbusguard.contract.actions import ScaleAction
@@ -32,6 +33,8 @@ def experience(number: int = 1, **change: Any) -> Experience:
         "action": ScaleAction.NO_ACTION,
         "propensity": 1.0,
         "source": "kserve",
+        "asked": "answered",
+        "answer_s": 0.002,
         "model_version": "2",
         "fingerprint": FINGERPRINT,
         "current_replicas": 4,
@@ -95,6 +98,7 @@ def policy(name: str = "web", **change: Any) -> ScalingPolicy:
         name=name,
         uid=f"uid-{name}",
         generation=1,
+        created="2026-01-01T00:00:00Z",
         paused=paused,
         spec=PolicySpec(**(fields | change)),
     )
@@ -124,6 +128,7 @@ def recommendation(action: ScaleAction, current: int = 4, **change: Any) -> Reco
         "current_replicas": current,
         "decision": decision(action, current),
         "refusals": {},
+        "asked": Asked(Ended.ANSWERED, 0.002),
     }
     return Recommendation(**(fields | change))
 

@@ -61,6 +61,7 @@ class FakeKserve:
         self.action = action
         self.trouble: Exception | None = None
         self.asked: list[int] = []
+        self.make: Callable[..., Decision] = decision
 
     async def decide(
         self, instances: Sequence[NamedMetrics], *, deadline_s: float | None = None
@@ -78,7 +79,7 @@ class FakeKserve:
         )[0]
         allowed = tuple(action for action in ScaleAction if mask[action])
         action = self.action if self.action in allowed else ScaleAction.NO_ACTION
-        return decision(action, current, allowed_actions=allowed)
+        return self.make(action, current, allowed_actions=allowed)
 
 
 class Rig:
@@ -87,6 +88,8 @@ class Rig:
     def __init__(self, cluster: StandIn, api: KubeApi, store: Path | None = None, **parts: Any):
         self.cluster = cluster
         self.clock = Clock()
+        self.set_by_s = 0.0
+        """How far somebody set the clock on the wall."""
         self.leads = True
         self.prometheus = FakePrometheus()
         self.kserve = {
@@ -121,7 +124,7 @@ class Rig:
         self.controller.writers = {}
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.clock.now)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.clock.now + self.set_by_s)
 
     def add(self, name: str = "web", replicas: int = 4, **spec: Any) -> None:
         """A Deployment and its policy, as the watch brings it."""

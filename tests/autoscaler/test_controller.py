@@ -111,6 +111,85 @@ async def test_another_writer_stops_the_scaling_and_its_end_resumes_it(rig: Rig)
     assert rig.cluster.replicas("web") == 5
 
 
+async def test_a_policy_that_does_not_act_has_no_rival(rig: Rig) -> None:
+    """KEDA follows the metric of mode `advise`; that is no conflict but the other way to act."""
+    rig.add(mode="advise")
+    rig.controller.writers = {("shop", "Deployment", "web"): "ScaledObject/web"}
+
+    await rig.interval()
+
+    acting = rig.cluster.condition("web", "Acting")
+    assert (acting["reason"], acting["message"]) == ("Advise", "mode is advise")
+    labels = {"namespace": "shop", "policy": "web", "kind": "Deployment", "name": "web"}
+    assert rig.sample("nimbusguard_desired_replicas", **labels) == 5.0
+
+
+def wishes(rig: Rig) -> dict[str, float]:
+    """What whoever follows the metric sees, by the name of the target."""
+    (family,) = rig.metrics.desired.collect()
+    return {sample.labels["name"]: sample.value for sample in family.samples}
+
+
+async def test_only_a_leader_has_wishes(rig: Rig) -> None:
+    """One that was overtaken would else show its last ones for ever, beside the new leader's."""
+    rig.add(mode="advise")
+    await rig.interval()
+    assert wishes(rig) == {"web": 5.0}
+
+    rig.leads = False
+    await rig.interval()
+    assert wishes(rig) == {}
+
+
+async def test_a_policy_that_loses_its_target_loses_its_wish(rig: Rig) -> None:
+    """It is refused, or has another target now."""
+    rig.add(mode="advise")
+    rig.cluster.deployment("api", 7)
+    await rig.interval()
+
+    rig.apply("web", mode="advise", target={"name": "api"})
+    assert wishes(rig) == {}
+    await rig.interval()
+    assert wishes(rig) == {"api": 8.0}
+
+    rig.apply("web", mode="advise", target={"name": "api"}, replicas={"min": 0})
+    assert wishes(rig) == {}
+
+
+async def test_of_two_policies_for_one_target_the_oldest_acts(rig: Rig) -> None:
+    """Also while it is paused: the younger one must not undo that. Its end hands over."""
+    rig.add("web")
+    for name, created in (("elder", "2026-01-01T00:00:00Z"), ("a-younger", "2026-01-02T00:00:00Z")):
+        rig.apply(name, created=created, target={"name": "web"}, mode="act")
+    rig.cluster.delete("nimbusguard.io", "scalingpolicies", "shop", "web")
+    rig.fleet.remove("shop", "web", next(e.uid for e in rig.fleet if e.name == "web"))
+
+    await rig.interval()
+    acting = rig.cluster.condition("a-younger", "Acting")
+    assert acting["reason"] == "OtherWriter"
+    assert acting["message"] == (
+        "ScalingPolicy/elder scales Deployment/web too; remove one of the two"
+    )
+    assert rig.cluster.condition("elder", "Acting")["reason"] == "Scaling"
+    assert rig.cluster.replicas("web") == 5
+
+    paused = {"nimbusguard.io/paused": "true"}
+    rig.apply(
+        "elder",
+        created="2026-01-01T00:00:00Z",
+        annotations=paused,
+        target={"name": "web"},
+        mode="act",
+    )
+    await rig.interval()
+    assert rig.cluster.replicas("web") == 5
+
+    rig.apply("elder", created="2026-01-01T00:00:00Z", target={"name": "web"}, mode="advise")
+    await rig.interval()
+    assert rig.cluster.condition("a-younger", "Acting")["reason"] == "Scaling"
+    assert rig.cluster.replicas("web") == 6
+
+
 async def test_nothing_is_scaled_before_other_writers_are_known(rig: Rig) -> None:
     """The list of HPAs may come late."""
     rig.add()
@@ -321,6 +400,21 @@ async def test_a_gap_leaves_a_decision_without_outcome(
     assert [outcome for _, _, outcome in rig.records()] == [None, None]
 
 
+@pytest.mark.parametrize("set_by_s", [-3_600.0, 3_600.0])
+async def test_a_clock_that_is_set_leaves_a_decision_without_outcome(
+    cluster: StandIn, api: KubeApi, tmp_path: Path, set_by_s: float
+) -> None:
+    """Back as well as forward: an interval of no length would look like one without cost."""
+    rig = Rig(cluster, api, tmp_path / "experience.db")
+    rig.add()
+
+    await rig.interval()
+    rig.set_by_s = set_by_s
+    await rig.interval()
+
+    assert [outcome for _, _, outcome in rig.records()] == [None, None]
+
+
 async def test_a_store_that_fails_costs_records_and_no_decision(
     cluster: StandIn, api: KubeApi, tmp_path: Path
 ) -> None:
@@ -373,7 +467,7 @@ async def test_a_shadow_canary_is_asked_and_not_followed(
     (_, stable, _), (_, canary, _) = rig.records()
     assert rig.cluster.replicas("web") == 5
     assert (stable.arm, stable.target_replicas, stable.applied) == ("stable", 5, True)
-    assert (canary.arm, canary.target_replicas, canary.applied) == ("canary", 2, False)
+    assert (canary.arm, canary.target_replicas, canary.applied) == ("shadow", 2, False)
     assert (canary.mode, canary.action) == ("shadow", ScaleAction.SCALE_DOWN_2)
 
 

@@ -152,7 +152,7 @@ def test_a_file_of_something_else_is_not_touched(path: Path) -> None:
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE theirs (x)")
     other.close()
-    with pytest.raises(InvalidRequest, match="expected an experience store of schema 1, got 0"):
+    with pytest.raises(InvalidRequest, match="expected an experience store of schema 2, got 0"):
         ExperienceStore(path)
 
 
@@ -160,10 +160,10 @@ def test_a_newer_store_is_not_touched(path: Path) -> None:
     """An older program would lose what it does not know."""
     ExperienceStore(path).close()
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version = 2")
+    newer.execute("PRAGMA user_version = 3")
     newer.close()
 
-    with pytest.raises(InvalidRequest, match="expected an experience store of schema 1, got 2"):
+    with pytest.raises(InvalidRequest, match="expected an experience store of schema 2, got 3"):
         ExperienceStore(path)
 
 

@@ -42,7 +42,7 @@ def test_every_column_arrives_with_its_type(store: ExperienceStore, tmp_path: Pa
     table = parquet.read_table(file)
     first, second = table.to_pylist()
     assert table.schema.equals(SCHEMA)
-    assert Path(file).name == "experience-000000000001-000000000002.parquet"
+    assert Path(file).name == f"experience-{store.id}-000000000001-000000000002.parquet"
     assert first["decided_at"] == datetime(1970, 1, 1, 0, 16, 41, tzinfo=UTC)
     assert math.isnan(first["raw"][0])
     assert first["action"] == ScaleAction.NO_ACTION
@@ -63,6 +63,21 @@ def test_each_export_brings_only_what_is_new(store: ExperienceStore, tmp_path: P
 
     rows = parquet.read_table(tmp_path / "out").to_pylist()
     assert [row["decision_id"] for row in rows] == [f"d{number}" for number in range(1, 7)]
+
+
+def test_two_stores_share_a_destination(store: ExperienceStore, tmp_path: Path) -> None:
+    """Two operators, or one before and after its volume was lost: the numbers begin anew."""
+    with ExperienceStore(tmp_path / "other.db") as other:
+        store.record([experience(1), experience(2)])
+        other.record([experience(3), experience(4)])
+
+        export(store, str(tmp_path / "out"), now_s=LATER)
+        export(other, str(tmp_path / "out"), now_s=LATER)
+
+    rows = parquet.read_table(tmp_path / "out").to_pylist()
+    assert sorted(row["decision_id"] for row in rows) == ["d1", "d2", "d3", "d4"]
+    with ExperienceStore(tmp_path / "other.db") as again:
+        assert again.id == other.id != store.id
 
 
 def test_an_export_that_died_is_repeated_without_a_double_row(

@@ -94,6 +94,43 @@ def test_removal_is_not_carried_out_where_the_hpa_rule_wants_the_replicas() -> N
     assert story.current == 8
 
 
+def test_a_start_in_the_middle_of_a_surge_adds_what_the_hpa_would_add() -> None:
+    """No calm interval was seen, so the guard sees no burst: 4 pods at 120 % become 7, not 6."""
+    story = Story(4)
+
+    result = story.step(ScaleAction.SCALE_UP_2, cpu_utilization=1.2, request_rate=200.0)
+
+    assert (result.target_replicas, result.rules) == (7, ("UNLEARNT",))
+
+
+@pytest.mark.parametrize(
+    ("change", "target"),
+    [
+        ({"cpu_utilization": 0.9}, 4),
+        ({"cpu_utilization": math.nan}, 4),
+        ({"cpu_utilization": math.inf}, 8),
+        ({"cpu_utilization": 5.0, "pod_count": 40.0}, 8),
+        ({"cpu_utilization": 1.3, "memory_utilization": 0.0}, 4),
+    ],
+    ids=["not used up", "unknown", "infinite", "at most twice", "not believed"],
+)
+def test_what_is_added_unlearnt_is_bounded(change: dict[str, float], target: int) -> None:
+    """As the HPA bounds it, and only on data that may be believed."""
+    story = Story(4)
+
+    assert story.step(STAY, **change).target_replicas == target
+
+
+def test_once_a_calm_interval_was_seen_the_guard_alone_judges_a_surge() -> None:
+    """The cost of a request is known then."""
+    story = Story(4)
+    story.step(STAY, **CALM)
+
+    result = story.step(ScaleAction.SCALE_UP_2, cpu_utilization=1.3, request_rate=60.0)
+
+    assert "UNLEARNT" not in result.rules
+
+
 @pytest.mark.parametrize(
     "change",
     [

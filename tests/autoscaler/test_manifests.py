@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema
 import pytest
@@ -22,11 +23,21 @@ from tests.autoscaler.test_operator import World, source
 from tests.autoscaler.test_status import evaluation, status
 from tests.manifests.rendering import render
 from tests.manifests.schemas import problems
-from tests.standin.kube_api import StandIn
+from tests.standin.kube_api import Call, Fault, StandIn
 
 FOLDER = Path(__file__).parents[2] / "manifests/autoscaler"
-Rule = tuple[str, str, str]
-"""Group, resource and verb."""
+
+
+class Grant(NamedTuple):
+    """One right of the roles."""
+
+    group: str
+    resource: str
+    verb: str
+    namespace: str | None
+    """None in every namespace."""
+    names: frozenset[str]
+    """Any if empty."""
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -182,36 +193,79 @@ def test_the_pod_is_confined() -> None:
     assert not container["image"].endswith(":latest")
 
 
-def granted() -> Iterator[Rule]:
+def granted() -> Iterator[Grant]:
     for role in ("ClusterRole", "Role"):
-        for rule in document("rbac.yaml", role)["rules"]:
+        found = document("rbac.yaml", role)
+        namespace = found["metadata"].get("namespace")
+        for rule in found["rules"]:
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:
                     for verb in rule["verbs"]:
-                        yield group, resource, verb
+                        names = frozenset(rule.get("resourceNames", ()))
+                        yield Grant(group, resource, verb, namespace, names)
+
+
+def permits(grants: set[Grant], call: Call) -> bool:
+    """As the API server decides: some rule has group, resource and verb, and the name if any."""
+    return any(
+        (one.group, one.resource, one.verb) == (call.group, call.resource, call.verb)
+        and one.namespace in (None, call.namespace)
+        and (not one.names or call.name in one.names)
+        for one in grants
+    )
 
 
 @pytest.mark.service
-async def test_the_rights_suffice_and_none_is_unused(tmp_path: Path) -> None:
-    """What the operator asks the API server for, over its whole life, is what it is granted."""
-    world = World(tmp_path)
+@pytest.mark.parametrize("namespaces", [(), ("shop",)], ids=["everywhere", "one-namespace"])
+async def test_the_rights_suffice_and_none_is_unused(
+    tmp_path: Path, namespaces: tuple[str, ...]
+) -> None:
+    """Two operators' whole lives before an API server that forbids what is not granted.
+
+    Election, take-over, scaling of both kinds, a second writer, conflicts on writes, a dropped
+    watch, a deletion: everything succeeds, and every right that is granted is used.
+    """
+    grants, world = set(granted()), World(tmp_path)
     servers: list[Any] = [world.cluster, world.prometheus, world.kserve]
+    world.cluster.faults.append(Fault(lambda call: not permits(grants, call), 403))
     for server in servers:
         await server.start()
     try:
         world.change["web"] = world.change["db"] = {"cpu_utilization": 0.95}
         world.add("web")
         stateful(world.cluster, "db")
-        async with world.operator():
+        async with world.operator("one", namespaces=namespaces):
             await world.until("scaled", lambda: world.cluster.replicas("web") > 4)
             await world.until("both", lambda: source(world, "db") == "kserve")
+            world.cluster.drop_watches()
+            world.add("late")
+            await world.until("seen", lambda: source(world, "late") == "kserve", 15.0)
+            world.cluster.delete("nimbusguard.io", "scalingpolicies", "shop", "late")
             await asyncio.sleep(2.5)  # a renewal of the lease
+        async with world.operator("two", namespaces=namespaces):
+            lease = world.cluster.objects["coordination.k8s.io", "leases"]
+            await world.until(
+                "taken over",
+                lambda: {one["spec"]["holderIdentity"] for one in lease.values()} == {"two"},
+            )
     finally:
         for server in reversed(servers):
             await server.stop()
 
-    asked = {(call.group, call.resource, call.verb) for call in world.cluster.calls}
-    assert asked == set(granted())
+    calls = world.cluster.calls
+    assert [call for call in calls if not permits(grants, call)] == []
+    assert {one for one in grants if not any(permits({one}, call) for call in calls)} == set()
+
+
+def test_a_right_for_one_name_is_no_right_for_another() -> None:
+    """The judgement above would not notice a lease of somebody else otherwise."""
+    grants = set(granted())
+    own = Call("patch", "coordination.k8s.io", "leases", "nimbusguard", "nimbusguard-operator")
+
+    assert permits(grants, own)
+    assert not permits(grants, replace(own, name="kube-scheduler"))
+    assert not permits(grants, replace(own, namespace="kube-system"))
+    assert not permits(grants, replace(own, verb="delete"))
 
 
 def stateful(cluster: StandIn, name: str) -> None:

@@ -12,7 +12,7 @@ from autoscaler.settings import PREFIX, OperatorSettings, operator_settings
 from nimbusguard.policy.guard import Rule
 
 PAGE = (Path(__file__).parents[2] / "docs/operate.md").read_text()
-DEFAULTS = {"all", "none", "the pod's own", "the packaged store"}
+DEFAULTS = {"all", "none", "the pod's own", "the packaged store", "host name and process id"}
 """How the page writes an empty default."""
 
 

@@ -61,13 +61,14 @@ def test_every_key_is_read() -> None:
     [
         ("AUTOSCALER_LEASE", "operator", "namespace/name"),
         ("AUTOSCALER_LEASE", "a/b/c", "namespace/name"),
-        ("AUTOSCALER_PORT", "65536", "a port"),
-        ("AUTOSCALER_PORT", "http", "a port"),
-        ("AUTOSCALER_EXPERIENCE_DAYS", "0", "a number of days above 0"),
-        ("AUTOSCALER_EXPERIENCE_DAYS", "inf", "a number of days above 0"),
-        ("AUTOSCALER_EXPERIENCE_DAYS", "two", "a number of days above 0"),
-        ("AUTOSCALER_SHADOW_CANARY", "yes", "true or false"),
-        ("ABSENT_AS_ZERO", "latency", "features, not latency"),
+        ("AUTOSCALER_PORT", "65536", "a whole number from 0 to 65535"),
+        ("AUTOSCALER_PORT", "http", "a whole number from 0"),
+        ("AUTOSCALER_EXPERIENCE_DAYS", "0", "a finite number above 0"),
+        ("AUTOSCALER_EXPERIENCE_DAYS", "inf", "a finite number above 0"),
+        ("AUTOSCALER_EXPERIENCE_DAYS", "two", "a finite number above 0"),
+        ("AUTOSCALER_SHADOW_CANARY", "perhaps", "one of true, 1"),
+        ("ABSENT_AS_ZERO", "latency", "features out of network_io_rate"),
+        ("ABSENT_AS_ZERO", "cpu_utilization", "features out of network_io_rate"),
     ],
 )
 def test_a_value_that_breaks_its_rule_stops_the_start(key: str, value: str, rule: str) -> None:
@@ -79,6 +80,7 @@ def test_a_value_that_breaks_its_rule_stops_the_start(key: str, value: str, rule
 def test_a_misspelt_key_stops_the_start() -> None:
     """It would otherwise be a default that nobody asked for."""
     with pytest.raises(
-        InvalidRequest, match=r"AUTOSCALER_NAMESPACE: expected one of .*AUTOSCALER_NAMESPACES"
+        InvalidRequest,
+        match=r"AUTOSCALER_NAMESPACE: no such setting; expected one of .*AUTOSCALER_NAMESPACES",
     ):
         operator_settings({"AUTOSCALER_NAMESPACE": "shop"})

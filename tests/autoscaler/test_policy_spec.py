@@ -33,6 +33,7 @@ def test_a_policy_needs_no_more_than_a_target() -> None:
         name="web",
         uid="u1",
         generation=0,
+        created="",
         paused=False,
         spec=PolicySpec(target=Target(name="web")),
     )

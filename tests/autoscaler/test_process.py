@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from autoscaler.experience import ExperienceStore, Range
 
 pytestmark = pytest.mark.service
 POLICIES = 20
@@ -30,11 +35,11 @@ def environment_of(line: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
+@contextmanager
+def stand_ins(policies: int) -> Iterator[dict[str, str]]:
     """Stand-ins as a process of their own, and the environment that leads to them."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", str(POLICIES)],
+        [sys.executable, "-m", "tests.standin", str(policies)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -46,6 +51,12 @@ def cluster() -> Iterator[dict[str, str]]:
         finally:
             standin.stdin.close()
             standin.wait(20)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    with stand_ins(POLICIES) as environment:
+        yield environment
 
 
 def started(environment: dict[str, str], log: Path) -> tuple[subprocess.Popen[str], int]:
@@ -100,12 +111,17 @@ def test_it_starts_decides_and_ends_on_sigterm(cluster: dict[str, str], tmp_path
 def test_a_killed_leader_is_replaced_within_its_lease(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    """Kill -9: the lease ends after 15 s, and the other goes on where it was."""
-    first, port = started(cluster | {"AUTOSCALER_IDENTITY": "one"}, tmp_path / "one.jsonl")
+    """Kill -9: the lease ends after 15 s, and the other goes on where it was.
+
+    Neither was given a name: two processes of one host are two candidates.
+    """
+    first, port = started(cluster, tmp_path / "one.jsonl")
     try:
+        ends = time.monotonic() + 40.0
         while "nimbusguard_operator_is_leader 1.0" not in page(port):
+            assert time.monotonic() < ends
             time.sleep(0.05)
-        second, other = started(cluster | {"AUTOSCALER_IDENTITY": "two"}, tmp_path / "two.jsonl")
+        second, other = started(cluster, tmp_path / "two.jsonl")
         try:
             time.sleep(2.5)
             assert "nimbusguard_operator_is_leader 0.0" in page(other)
@@ -125,11 +141,44 @@ def test_a_killed_leader_is_replaced_within_its_lease(
     assert took > 10.0
 
 
+def acknowledged(port: int) -> float:
+    """Rows that the operator says are in its store."""
+    found = re.search(r'^nimbusguard_experience_rows_total{result="ok"} (\S+)$', page(port), re.M)
+    return float(found[1]) if found else 0.0
+
+
+def test_a_killed_operator_has_lost_no_row_that_it_acknowledged(tmp_path: Path) -> None:
+    """The whole process, at random moments; the store itself is killed a hundred times."""
+    rng, file = np.random.default_rng(9), tmp_path / "experience.db"
+    with stand_ins(200) as environment:
+        environment["AUTOSCALER_EXPERIENCE_STORE"] = str(file)
+        environment["AUTOSCALER_IDENTITY"] = "pod"  # a container that is started anew
+        kept = 0
+        for number in range(4):
+            process, port = started(environment, tmp_path / f"{number}.jsonl")
+            try:
+                ends = time.monotonic() + 40.0
+                while not acknowledged(port):
+                    assert time.monotonic() < ends
+                    time.sleep(0.05)
+                time.sleep(rng.uniform(0.0, 2.0))  # the moment of the kill
+                said = acknowledged(port)
+            finally:
+                process.kill()
+                process.communicate()
+            with ExperienceStore(file) as store:
+                stats, rows = store.stats(), list(store.read(Range(1, 2**62)))
+            ids = [decision.decision_id for _, decision, _ in rows]
+            assert len(ids) == len(set(ids))
+            assert stats.decisions + stats.with_outcome - kept >= said > 0
+            kept = stats.decisions + stats.with_outcome
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"PROMETHEUS_ENDPOINT": ""}, "PROMETHEUS_ENDPOINT: expected a URL"),
-        ({"AUTOSCALER_POTR": "1"}, "AUTOSCALER_POTR: expected one of"),
+        ({"AUTOSCALER_POTR": "1"}, "AUTOSCALER_POTR: no such setting"),
         ({"AUTOSCALER_KUBE_API": ""}, "outside of one set AUTOSCALER_KUBE_API"),
         ({"KSERVE_ENDPOINT": "nowhere"}, "KSERVE_ENDPOINT: expected a URL"),
         ({"AUTOSCALER_EXPERIENCE_STORE": "/proc/x.db"}, "/proc/x.db: expected a file"),

@@ -12,7 +12,7 @@ from autoscaler.scale import Scaler
 from autoscaler.writers import other_writer, read_writers
 from nimbusguard.contract.errors import NotFound, Unavailable
 from tests.autoscaler.harness import policy
-from tests.standin.kube_api import StandIn
+from tests.standin.kube_api import Fault, StandIn
 
 
 async def test_replicas_are_read_and_written(api: KubeApi, cluster: StandIn) -> None:
@@ -109,3 +109,31 @@ async def test_other_writers_are_seen(api: KubeApi, cluster: StandIn) -> None:
         assert other_writer(writers, policy("api")) == "ScaledObject/keda-api"
         assert other_writer(writers, policy("free")) is None
     assert await read_writers(api, ("other",)) == {}
+
+
+async def test_a_scaled_object_without_an_hpa_is_a_writer_too(
+    api: KubeApi, cluster: StandIn
+) -> None:
+    """Paused or just made, it has none yet; a kind that it does not name is a Deployment."""
+    targets = {"web": {"name": "web"}, "db": {"kind": "StatefulSet", "name": "db"}}
+    for name, target in targets.items():
+        body = {"metadata": {"namespace": "shop", "name": name}, "spec": {"scaleTargetRef": target}}
+        cluster.put("keda.sh", "scaledobjects", body)
+
+    for namespaces in ((), ("other", "shop")):
+        writers = await read_writers(api, namespaces)
+        assert writers == {
+            ("shop", "Deployment", "web"): "ScaledObject/web",
+            ("shop", "StatefulSet", "db"): "ScaledObject/db",
+        }
+
+
+async def test_a_cluster_without_keda_has_no_scaled_objects(api: KubeApi, cluster: StandIn) -> None:
+    """The API server does not know the kind; any other trouble is no answer."""
+    fault = Fault(lambda call: call.group == "keda.sh", 404)
+    cluster.faults.append(fault)
+    assert await read_writers(api) == {}
+
+    fault.status = 500
+    with pytest.raises(Unavailable):
+        await read_writers(api)

@@ -98,6 +98,7 @@ def test_a_decision_is_shown_whole() -> None:
         (evaluation(mode=Mode.ADVISE), "Acting", "Advise"),
         (evaluation(paused=True), "Acting", "Paused"),
         (evaluation(conflict="HPA scales too"), "Acting", "OtherWriter"),
+        (evaluation(conflict="HPA scales too"), "Ready", "OtherWriter"),
     ],
 )
 def test_whatever_is_not_as_it_should_be_is_a_condition(
@@ -105,6 +106,12 @@ def test_whatever_is_not_as_it_should_be_is_a_condition(
 ) -> None:
     """False, with the reason."""
     assert conditions(status(result))[kind] == ("False", expected)
+
+
+@pytest.mark.parametrize("change", [{"mode": Mode.SHADOW}, {"mode": Mode.ADVISE}, {"paused": True}])
+def test_what_somebody_chose_is_ready(change: dict[str, Any]) -> None:
+    """Nothing is done, and that is as it should be."""
+    assert conditions(status(evaluation(**change)))["Ready"] == ("True", "Plausible")
 
 
 def test_a_failed_write_is_a_condition_with_its_error() -> None:

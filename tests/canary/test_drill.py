@@ -1,172 +1,36 @@
 """The drill with real servers: two transformers, two predictors, a real Prometheus, one judge.
 
-Version 1 is stable; the canary is good, fails 5 % of its answers, is slow, or always scales up. The
-pure judge goes through many repetitions in `tests/policy/test_canary.py`; here one of each shows
-that what it reads is what happened.
+Version 2 is stable. The canary is good, fails 5 % of its answers, is three times slower, always
+scales up, or means something else by its features. Each verdict comes within 3,000 requests. How
+the judge does over thousands of drawn samples is in `tests/policy/test_canary.py`; here what it
+reads is what happened.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-import numpy as np
-import orjson
 import pytest
-import yaml
 
-from nimbusguard.cli import main
-from nimbusguard.contract.features import FEATURES
-from tests.isvc.load import Load
+from tests.canary.drill import HOP_S, REQUESTS, Bench, Drill
 from tests.isvc.versions import publish_versions
-from tests.live.stack import start, wait_until
+from tests.live.processes import start, wait_until
 
-pytestmark = [pytest.mark.images]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE = "nimbusguard-serving"
-REQUESTS, SHARE, SECONDS = 3000, 0.25, 20
-DELAY_S = 0.03
-"""Far more than the hop takes, on a loaded machine too."""
-
-
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A transformer and the predictor behind it."""
-
-    url: str
-    predictor: str
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Of the transformer."""
-        host, _, port = self.url.removeprefix("http://").partition(":")
-        return host, int(port)
-
-    @property
-    def targets(self) -> list[str]:
-        """What Prometheus scrapes."""
-        return [self.url.removeprefix("http://"), self.predictor]
-
-
-class Drill:
-    """Starts the parts; everything ends with the stack."""
-
-    def __init__(self, stack: ExitStack, folder: Path, store: Path) -> None:
-        self._stack = stack
-        self._folder = folder
-        self._store = store
-
-    def pair(self, version: str, *, delay_s: float = 0.0, error_share: float = 0.0) -> Pair:
-        """A version behind its own transformer, with a faulty hop if asked for."""
-        directory = self._store / "nimbusguard-dqn" / version
-        predictor = self._server("predictor", f"--model_dir={directory}")
-        hop = predictor
-        if delay_s or error_share:
-            command = ["tests/canary/faults.py", str(predictor), str(delay_s), str(error_share)]
-            proxy = start([sys.executable, *command])
-            self._stack.callback(proxy.end)
-            hop = int(proxy.first_line())
-        flags = (f"--predictor_host=127.0.0.1:{hop}", "--predictor_protocol=v2")
-        url = f"http://127.0.0.1:{self._server('transformer', *flags)}"
-        wait_until("ready", lambda: _ready(f"{url}/v1/models/nimbusguard-dqn"), 120)
-        return Pair(url, f"127.0.0.1:{predictor}")
-
-    def prometheus(self, *pairs: Pair) -> str:
-        """One that scrapes all of them every second."""
-        targets = [target for pair in pairs for target in pair.targets]
-        job = {
-            "job_name": "serving",
-            "scrape_interval": "1s",
-            "static_configs": [{"targets": targets, "labels": {"namespace": NAMESPACE}}],
-        }
-        path = self._folder / "prometheus.yaml"
-        path.write_text(yaml.safe_dump({"scrape_configs": [job]}))
-        port = free_port()
-        process = start(
-            [
-                "prometheus",
-                f"--config.file={path}",
-                f"--storage.tsdb.path={self._folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            log=self._folder / "prometheus.log",
-        )
-        self._stack.callback(process.end)
-        wait_until("Prometheus", lambda: _ready(f"http://127.0.0.1:{port}/-/ready"), 30)
-        return f"http://127.0.0.1:{port}"
-
-    def _server(self, module: str, *flags: str) -> int:
-        port = free_port()
-        log = self._folder / f"{module}-{port}.log"
-        command = [sys.executable, "-m", module, f"--http_port={port}", "--enable_grpc=false"]
-        process = start([*command, *flags], log=log)
-        self._stack.callback(process.end)
-        if module == "predictor":
-            address = f"http://127.0.0.1:{port}/v1/models/nimbusguard-dqn"
-            wait_until(f"{module} ready", lambda: _ready(address), 120)
-        return port
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
-
-
-async def ask(stable: Pair, canary: Pair) -> int:
-    """3,000 requests over twenty seconds, a quarter of them to the canary; how many it became."""
-    rng = np.random.default_rng(7)
-    lows = np.array([feature.minimum for feature in FEATURES])
-    highs = np.array([feature.maximum for feature in FEATURES])
-    rows = rng.uniform(lows, highs, (500, len(FEATURES)))
-    bodies = tuple(orjson.dumps({"instances": [row]}) for row in rows.tolist())
-    loads = [
-        Load(
-            address=pair.address,
-            host="drill",
-            path="/v1/models/nimbusguard-dqn:predict",
-            bodies=bodies,
-            rate=share * REQUESTS / SECONDS,
-            connections=8,
-        )
-        for pair, share in ((stable, 1 - SHARE), (canary, SHARE))
-    ]
-
-    async def stop() -> None:
-        await asyncio.sleep(SECONDS)
-        for load in loads:
-            load.stop()
-
-    await asyncio.gather(stop(), *(load.run() for load in loads))
-    return sum(load.sent for load in loads)
-
-
-def scraped(prometheus: str) -> int:
-    """Requests of callers that Prometheus knows of."""
-    query = 'sum(nimbusguard_model_serving_requests_total{route="v1_predict"})'
-    answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}).json()
-    return int(float(answer["data"]["result"][0]["value"][1]))
+SECONDS = 20
+SECONDS_OF_A_REPETITION = 8
+REPETITIONS = 20
+PROMOTE, HOLD, ROLL_BACK, REFUSE = 0, 3, 4, 5
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Versions 1 to 4."""
+    """Versions 1 to 5; `versions` says what each is."""
     return publish_versions(tmp_path_factory.mktemp("store"))
 
 
@@ -178,10 +42,10 @@ def drill(tmp_path: Path, store: Path) -> Iterator[Drill]:
 
 
 CASES = {
-    "good": ("2", {}, 0, {"fingerprint", "samples", "errors", "p99", "action mix"}),
-    "5 % errors": ("2", {"error_share": 0.05}, 4, {"errors", "refused"}),
-    "slow": ("2", {"delay_s": DELAY_S}, 4, {"p50", "p99"}),
-    "always SCALE_UP_2": ("3", {}, 4, {"action mix"}),
+    "good": ("3", {}, PROMOTE, {"fingerprint", "samples", "errors", "p99", "action mix"}),
+    "5 % errors": ("3", {"error_share": 0.05}, ROLL_BACK, {"errors", "refused"}),
+    "3 times slower": ("3", {"hop_s": 3 * HOP_S}, ROLL_BACK, {"p50", "p99"}),
+    "always SCALE_UP_2": ("4", {}, ROLL_BACK, {"action mix"}),
 }
 
 
@@ -191,42 +55,57 @@ async def test_the_verdict_is_right_within_3000_requests(
 ) -> None:
     """Good: promote (status 0). Bad: roll back (status 4), for the right reason."""
     version, faults, expected, checks = CASES[name]
-    stable, canary = drill.pair("1"), drill.pair(version, **faults)  # type: ignore[arg-type]
-    prometheus = drill.prometheus(stable, canary)
+    bench = Bench(drill, drill.pair("2"), drill.pair(version, **faults), capsys)  # type: ignore[arg-type]
 
-    asked = await ask(stable, canary)
-    wait_until("every request in Prometheus", lambda: scraped(prometheus) >= asked, 30)
-    status = main(
-        [
-            "canary",
-            "judge",
-            "--version",
-            version,
-            "--prometheus",
-            prometheus,
-            "--window",
-            "2m",
-            "--json",
-        ]
-    )
+    outcome, _, _ = await bench.run(version, SECONDS)
 
-    judgement = json.loads(capsys.readouterr().out)
-    deciding = {reason.partition(":")[0] for reason in judgement["reasons"]}
-    assert status == expected, judgement
-    assert deciding & checks, judgement
-    counted = next(f for f in judgement["findings"] if f["check"] == "samples")
-    assert int(counted["stable"]) + int(counted["canary"]) <= REQUESTS * 1.1
+    assert outcome.status == expected, outcome.text
+    assert outcome.checks & checks, outcome.text
+    assert outcome.counted <= REQUESTS * 1.1
 
 
-def test_a_version_with_a_foreign_table_serves_nobody(store: Path, tmp_path: Path) -> None:
-    """Its predictor ends at once and says why; there is nothing to judge."""
+async def test_a_good_version_is_not_rolled_back_in_twenty_repetitions(
+    drill: Drill, capsys: pytest.CaptureFixture[str], record_property: pytest.RecordProperty
+) -> None:
+    """3,000 fresh requests and a judgement of these alone, twenty times."""
+    bench = Bench(drill, drill.pair("2"), drill.pair("3"), capsys)
+
+    outcomes = [(await bench.run("3", SECONDS_OF_A_REPETITION))[0] for _ in range(REPETITIONS)]
+
+    statuses = Counter(outcome.status for outcome in outcomes)
+    record_property("promoted", statuses[PROMOTE])
+    with capsys.disabled():
+        print(f"promoted {statuses[PROMOTE]} of {REPETITIONS}, held {statuses[HOLD]}")  # noqa: T201
+    assert statuses.keys() <= {PROMOTE, HOLD}, [o.text for o in outcomes if o.status > HOLD]
+    assert statuses[PROMOTE] >= REPETITIONS // 2
+
+
+async def test_a_foreign_table_decides_nothing_and_is_refused(
+    drill: Drill, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Served by a release that knows it, its every answer is turned into 503; status 5."""
+    bench = Bench(drill, drill.pair("2"), drill.foreign_pair("5"), capsys)
+
+    outcome, stable, canary = await bench.run("5", SECONDS)
+
+    assert outcome.status == REFUSE, outcome.text
+    assert outcome.checks == {"fingerprint"}, outcome.text
+    assert stable.failures == {}
+    assert canary.versions == {}
+    assert canary.failures.total() == canary.sent
+    assert all(reason.startswith("503: ") for reason in canary.failures)
+    assert all("incompatible model" in reason for reason in canary.failures)
+
+
+def test_a_version_with_a_foreign_table_serves_nobody(drill: Drill, tmp_path: Path) -> None:
+    """In our own release its predictor ends at once and says why; there is nothing to judge."""
+    log = tmp_path / "foreign.log"
     process = start(
-        [sys.executable, "-m", "predictor", f"--model_dir={store / 'nimbusguard-dqn' / '4'}"],
-        log=tmp_path / "foreign.log",
+        [sys.executable, "-m", "predictor", f"--model_dir={drill.directory('5')}"], log=log
     )
 
     wait_until("its end", lambda: process.popen.poll() is not None, 60)
     process.end()
 
     assert process.popen.returncode == 1
-    assert "expected fingerprint" in (tmp_path / "foreign.log").read_text()
+    assert "expected fingerprint" in log.read_text()

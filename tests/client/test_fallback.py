@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nimbusguard.client.asked import NOT_ASKED, Ended
 from nimbusguard.client.breaker import BreakerState
 from nimbusguard.client.decision import Decision
 from nimbusguard.client.fallback import (
@@ -103,6 +104,49 @@ FAILURES = [
     errors.NotFound("no model"),
     errors.InvalidRequest("bad row"),
 ]
+ENDS = [
+    Ended.FAILED,
+    Ended.REFUSED,
+    Ended.REFUSED,
+    Ended.REFUSED,
+    Ended.FAILED,
+    Ended.NON_FINITE,
+    Ended.FAILED,
+    Ended.REFUSED_QUESTION,
+]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "ended"),
+    list(zip(FAILURES, ENDS, strict=True)),
+    ids=[type(error).__name__ for error in FAILURES],
+)
+def test_each_failure_of_kserve_has_its_name(trouble: Exception, ended: Ended) -> None:
+    """A canary is judged by them; the answer of the local model hides none."""
+    bench = Bench()
+    bench.kserve.trouble = trouble
+
+    (answer,) = bench.decide(seen())
+
+    assert answer.asked.ended is ended
+    assert answer.asked.seconds == 0.0
+
+
+def test_who_was_not_asked_did_not_fail() -> None:
+    """Incomplete metrics, an open breaker, and a version that is not trusted."""
+    bench = Bench()
+    incomplete, complete = bench.decide(seen(cpu_utilization=float("nan")), seen())
+    bench.refusal = "version 2 is not validated yet"
+    (untrusted,) = bench.decide(seen())
+    bench.kserve.trouble = errors.Unavailable("down")
+    for _ in range(3):
+        bench.decide(seen())
+    (spared,) = bench.decide(seen())
+
+    assert incomplete.asked == NOT_ASKED
+    assert complete.asked.ended is Ended.ANSWERED
+    assert untrusted.asked.ended is Ended.UNTRUSTED
+    assert spared.asked == NOT_ASKED
 
 
 @pytest.mark.parametrize("trouble", FAILURES, ids=lambda error: type(error).__name__)
@@ -384,3 +428,34 @@ def test_settings_out_of_range_are_refused(field: str, value: float) -> None:
     """The message names the field."""
     with pytest.raises(errors.InvalidRequest, match=f"{field}: expected"):
         FallbackSettings(**{field: value})  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 12),
+    st.floats(0.0, 14.9),
+    st.floats(0.0, 14.9),
+    st.sampled_from([1, 3, 16]),
+)
+def test_an_outage_costs_no_interval_and_its_end_two_at_most(
+    intervals: int, dies_s: float, returns_s: float, turns: int
+) -> None:
+    """At 15 s, for any length and phase of the outage, with few workloads or with hundreds.
+
+    Every turn of a dead interval is answered by the local model; two intervals after the return
+    every turn is KServe's again.
+    """
+    bench, start_s = Bench(), 1_000.0
+    dies = start_s + 15.0 + dies_s
+    returns = start_s + 15.0 * (1 + intervals) + returns_s
+    found = []
+
+    for turn in range((intervals + 6) * turns):
+        bench.time.now = start_s + turn * 15.0 / turns
+        dead = dies <= bench.time.now < returns
+        bench.kserve.trouble = errors.PredictorUnavailable("refused") if dead else None
+        found.append((bench.time.now, *sources(bench.decide(seen()))))
+
+    assert {source for when, source in found if when < dies} <= {Source.KSERVE}
+    assert {source for when, source in found if dies <= when < returns} <= {Source.LOCAL_MODEL}
+    assert {source for when, source in found if when >= returns + 30.0} == {Source.KSERVE}

@@ -1,6 +1,6 @@
 """`make demo`: the loop closed on this machine, on a real trace, beside the emulated HPA.
 
-Real pods, haproxy, Prometheus, transformer, predictor and operator; only the Kubernetes API is a
+Real pods, haproxy, Prometheus, transformer, predictor and operator; the Kubernetes API is a
 stand-in. Writes one HTML page.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,44 +17,72 @@ from pathlib import Path
 from rich.console import Console
 
 from nimbusguard.contract.errors import NimbusGuardError
+from tests.demo.deciders import Terms, operator
 from tests.demo.report import figures, write
-from tests.demo.rounds import Round, play, stage
-from tests.demo.traffic import Traffic, traffic_of
+from tests.demo.rounds import HPA, NIMBUSGUARD, Round, play
+from tests.demo.stage import SIMULATED, stage
+from tests.demo.traffic import EXCERPT_NAME, Traffic, compressed, trace_of
 from tests.demo.view import View
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
-POLICIES = ("nimbusguard", "hpa")
+PROGRAMS = ("prometheus", "haproxy")
+TERMS = Terms(interval_s=5.0)
+"""A third of a cluster's interval of 15 s, as the trace is compressed."""
+FIRST = 2
+"""Pods of both at the start."""
 
 
-async def compare(traffic: Traffic, *, seed: int, console: Console) -> list[Round]:
-    """Both policies on the same stage, one after the other, with the same arrivals."""
-    with tempfile.TemporaryDirectory() as folder, View(console, traffic.seconds) as view:
-        async with stage(Path(folder)) as on:
-            return [
-                await play(on, traffic, policy, seed=seed, show=view.show) for policy in POLICIES
-            ]
+async def compare(traffic: Traffic, *, seed: int, console: Console) -> dict[str, Round]:
+    """The operator and the HPA under the same arrivals at the same time."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        console.print("starting Prometheus, predictor, transformer, haproxy, pods, operator")
+        async with stage(folder) as on:
+            lanes = {NIMBUSGUARD: await on.lane("web", FIRST), HPA: await on.lane("web-hpa", FIRST)}
+            store = str(folder / "experience.db")
+            async with operator(on, AUTOSCALER_EXPERIENCE_STORE=store) as running:
+                _tell_addresses(console, running.url, on.stack.endpoint)
+                if (address := await running.console()) is not None:
+                    console.print(f"console     {address}")
+                with View(console, seconds=traffic.seconds, objective_s=TERMS.objective_s) as view:
+                    return await play(
+                        on, traffic, lanes, TERMS, seed=seed, by=running, show=view.show
+                    )
+
+
+def _tell_addresses(console: Console, operator_url: str, prometheus_url: str) -> None:
+    console.print(f"simulated: {SIMULATED}; everything else is real")
+    console.print(f"operator    {operator_url}/metrics")
+    console.print(f"Prometheus  {prometheus_url}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument("--trace", default="nasa-1995-07-24", help="a day of the traces")
-    parser.add_argument("--seconds", type=float, default=600.0, help="length of each run")
+    parser.add_argument("--trace", default=EXCERPT_NAME, help="a day of the traces")
+    parser.add_argument("--seconds", type=float, default=600.0, help="length of the run")
     parser.add_argument("--rate", type=float, default=40.0, help="requests/s at the peak")
     parser.add_argument("--seed", type=int, default=1, help="of the arrivals")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the page")
     args = parser.parse_args()
-    folder = Path(os.environ.get("NIMBUSGUARD_TRACES") or TRACES)
-    console = Console()
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        sys.stderr.write(f"make demo: install it with `apt-get install {' '.join(missing)}`\n")
+        return 1
     try:
-        traffic = traffic_of(folder, args.trace, peak_rate=args.rate, seconds=args.seconds)
+        source = trace_of(Path(os.environ.get("NIMBUSGUARD_TRACES") or TRACES), args.trace)
     except NimbusGuardError as error:
         sys.stderr.write(f"make demo: {error}\n")
         return 1
+    except KeyError as error:
+        sys.stderr.write(f"make demo: --trace: expected a day for validation, got {error}\n")
+        return 1
+    console = Console()
+    traffic = compressed(source, peak_rate=args.rate, seconds=args.seconds)
     rounds = asyncio.run(compare(traffic, seed=args.seed, console=console))
     args.out.mkdir(parents=True, exist_ok=True)
-    write(args.out / "report.html", traffic, rounds)
-    for name, values in figures(rounds):
-        console.print(f"{name:<20} " + "  ".join(f"{value:>20}" for value in values))
+    write(args.out / "report.html", traffic, TERMS, rounds)
+    console.print()
+    for name, values in figures(list(rounds.values())):
+        console.print(f"{name:<22} " + "  ".join(f"{value:>20}" for value in values))
     console.print(f"\n{args.out / 'report.html'}")
     return 0
 

@@ -10,7 +10,7 @@ from tests.live.programs import program
 from tests.live.stack import Process, start, wait_until
 
 SLOTS = 40
-"""Pods that it can know at once; far above `replicas.max` of the demo."""
+"""Pods that it can know at once; far above what any run asks for."""
 _CONFIGURATION = """
 global
   stats socket {socket} mode 600 level admin
@@ -32,18 +32,19 @@ backend pods
 
 
 class Balancer:
-    """Spreads requests over the pods that it was told of."""
+    """Spreads requests over the pods that it was told of: a Service and its endpoints."""
 
-    def __init__(self, folder: Path) -> None:
-        self._socket = folder / "haproxy.sock"
+    def __init__(self, folder: Path, workload: str) -> None:
+        self._socket = folder / f"haproxy-{workload}.sock"
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
-        configuration = folder / "haproxy.cfg"
+        configuration = folder / f"haproxy-{workload}.cfg"
         configuration.write_text(
             _CONFIGURATION.format(socket=self._socket, port=self.port, slots=SLOTS)
         )
         self._process: Process = start(
-            [program("haproxy"), "-db", "-f", str(configuration)], log=folder / "haproxy.log"
+            [program("haproxy"), "-db", "-f", str(configuration)],
+            log=folder / f"haproxy-{workload}.log",
         )
         self._slots: dict[str, int] = {}
         wait_until("haproxy listens", self._socket.exists, 10.0)
@@ -51,6 +52,9 @@ class Balancer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
+
+    def __contains__(self, pod: str) -> bool:
+        return pod in self._slots
 
     async def add(self, pod: str, port: int) -> None:
         """Send requests to a pod as soon as it answers."""

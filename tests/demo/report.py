@@ -1,15 +1,17 @@
-"""One HTML page: both runs beside one another, in figures and over time."""
+"""One HTML page that needs nothing else: both deciders beside one another."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tests.demo.rounds import INTERVAL_S, OBJECTIVE_S, WINDOW_S, Round
+from tests.demo.deciders import Terms
+from tests.demo.rounds import Round, changes, direction_changes
+from tests.demo.stage import SIMULATED
 from tests.demo.traffic import Traffic
 
 _COLOURS = ("#0b6e4f", "#d1495b")
@@ -21,39 +23,46 @@ _Figures = list[tuple[str, list[str]]]
 
 
 def figures(rounds: Sequence[Round]) -> _Figures:
-    """Rows of the table: what, and its value for each run."""
+    """Rows of the table: what, and its value for each decider."""
     return [
-        ("requests", [str(len(one.requests)) for one in rounds]),
-        ("violations", [f"{100 * one.violation_ratio:.2f} %" for one in rounds]),
+        ("requests", [str(len(one.requests) + one.not_sent) for one in rounds]),
+        ("violations", [f"{one.violations} ({one.violation_ratio:.2%})" for one in rounds]),
         ("of them failed", [str(sum(not r.succeeded for r in one.requests)) for one in rounds]),
+        ("of them not even sent", [str(one.not_sent) for one in rounds]),
         ("p50", [f"{1000 * one.quantile_s(0.5):.0f} ms" for one in rounds]),
         ("p95", [f"{1000 * one.quantile_s(0.95):.0f} ms" for one in rounds]),
         ("p99", [f"{1000 * one.quantile_s(0.99):.0f} ms" for one in rounds]),
         ("pod-seconds", [f"{one.pod_seconds:.0f}" for one in rounds]),
-        ("changes of replicas", [str(one.changes) for one in rounds]),
+        ("changes of replicas", [str(changes(one.wanted)) for one in rounds]),
+        ("changes of direction", [str(direction_changes(one.wanted)) for one in rounds]),
         ("decisions by", [", ".join(_sources(one)) for one in rounds]),
     ]
 
 
-def write(path: Path, traffic: Traffic, rounds: Sequence[Round]) -> None:
+def write(path: Path, traffic: Traffic, terms: Terms, rounds: Mapping[str, Round]) -> None:
     """Write the page."""
-    head = "".join(f"<th>{escape(one.policy)}</th>" for one in rounds)
+    runs = list(rounds.values())
+    head = "".join(f"<th>{escape(one.decider)}</th>" for one in runs)
     body = "".join(
         f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(v)}</td>' for v in values)}</tr>"
-        for name, values in figures(rounds)
-    )
-    setting = (
-        f"{traffic.source.name}, {traffic.source.duration_s / 3600:.1f} hours in "
-        f"{traffic.seconds:.0f} s, at most {traffic.peak_rate:.0f} requests/s. A violation is a "
-        f"request that failed or took more than {1000 * OBJECTIVE_S:.0f} ms. Both decide every "
-        f"{INTERVAL_S:.0f} s and keep replicas for {WINDOW_S:.0f} s. Real pods, haproxy, "
-        "Prometheus, transformer, predictor and operator; the Kubernetes API is a stand-in. One "
-        "run each: the figures of a single run tell that it works, not which is better."
+        for name, values in figures(runs)
     )
     path.write_text(
         f"<!doctype html><meta charset=utf-8><title>NimbusGuard demo</title>"
-        f"<style>{_STYLE}</style><h1>The loop, live</h1><p>{escape(setting)}</p>"
-        f"<table><tr><th></th>{head}</tr>{body}</table>{_chart(rounds)}"
+        f"<style>{_STYLE}</style><h1>The loop, live</h1><p>{escape(_setting(traffic, terms))}</p>"
+        f"<table><tr><th></th>{head}</tr>{body}</table>{_chart(runs)}"
+    )
+
+
+def _setting(traffic: Traffic, terms: Terms) -> str:
+    return (
+        f"{traffic.name}, at most {traffic.peak_rate:.0f} requests/s. Every request was sent to "
+        "two workloads at the same moment, one scaled by NimbusGuard's operator and one by the "
+        "HPA's algorithm on CPU at 70 %. A violation is a request that failed or took more than "
+        f"{1000 * terms.objective_s:.0f} ms. Both decide every {terms.interval_s:g} s within "
+        f"{terms.least} to {terms.most} replicas and keep replicas for {terms.window_s:g} s. Real: "
+        f"pods, haproxy, Prometheus, transformer, predictor, operator. Simulated: {SIMULATED}. "
+        "The figures of a single run tell that it works, not which is better."
     )
 
 
@@ -64,15 +73,15 @@ def _sources(one: Round) -> list[str]:
 def _chart(rounds: Sequence[Round]) -> str:
     figure = Figure(figsize=(10.0, 6.0), layout="constrained")
     load, replicas, latency = figure.subplots(3, 1, sharex=True)
-    for colour, one in zip(_COLOURS, rounds, strict=False):
+    for colour, one in zip(_COLOURS, rounds, strict=True):
         times = [moment.since_s for moment in one.moments]
         replicas.step(
-            times, [m.running for m in one.moments], where="post", color=colour, label=one.policy
+            times, [m.running for m in one.moments], where="post", color=colour, label=one.decider
         )
         latency.plot(times, [1000 * m.p95_s for m in one.moments], color=colour, linewidth=0.9)
     times = [moment.since_s for moment in rounds[0].moments]
     load.fill_between(times, [m.rate for m in rounds[0].moments], color="#bbbbbb")
-    latency.axhline(1000 * OBJECTIVE_S, color="black", linewidth=0.8, linestyle="--")
+    latency.axhline(1000 * rounds[0].objective_s, color="black", linewidth=0.8, linestyle="--")
     load.set_ylabel("requests/s")
     replicas.set_ylabel("pods running")
     latency.set_ylabel("p95 [ms]")

@@ -12,44 +12,49 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.demo.__main__ import compare
+from nimbusguard.contract.errors import NotFound
+from tests.demo.__main__ import TERMS, compare
 from tests.demo.report import figures, write
-from tests.demo.rounds import LEAST, MOST, Moment, Round
-from tests.demo.traffic import Request, Traffic
+from tests.demo.rounds import HPA, NIMBUSGUARD, Moment, Round, changes, direction_changes
+from tests.demo.traffic import EXCERPT_NAME, Request, Traffic, compressed, trace_of
 from tests.demo.view import View, bars
 from training.simulator.workload import scaled_to_peak
 
-SECONDS = 60.0
+SECONDS = 45.0
 
 
 def hill(seconds: float, rate: float) -> Traffic:
     """From little to much and back."""
     counts = np.concatenate([np.linspace(10, 100, 12), np.linspace(100, 10, 12)])
-    return Traffic(
-        source=scaled_to_peak("hill", "made", 60.0, counts), peak_rate=rate, seconds=seconds
-    )
+    source = scaled_to_peak("hill", "made", 60.0, counts)
+    return compressed(source, peak_rate=rate, seconds=seconds)
 
 
-@pytest.mark.slow
+def moment(**change: object) -> Moment:
+    fields = {"since_s": 3.0, "rate": 12.0, "wanted": 4, "running": 3, "p95_s": 0.9}
+    return Moment(**(fields | {"action": "SCALE_UP_1", "source": "kserve"} | change))  # type: ignore[arg-type]
+
+
 @pytest.mark.service
-@pytest.mark.timeout(600)
 async def test_the_loop_follows_the_load_live(tmp_path: Path) -> None:
-    """Replicas rise with it under both policies; KServe decides; nearly every request succeeds."""
-    traffic = hill(SECONDS, 25.0)
+    """Replicas rise with it under both; KServe decides; nearly every request succeeds."""
+    traffic, text = hill(SECONDS, 30.0), io.StringIO()
 
-    rounds = await compare(traffic, seed=3, console=Console(file=io.StringIO()))
-    write(tmp_path / "report.html", traffic, rounds)
+    rounds = await compare(traffic, seed=3, console=Console(file=text, width=120))
+    write(tmp_path / "report.html", traffic, TERMS, rounds)
 
-    ours, theirs = rounds
-    assert (ours.policy, theirs.policy) == ("nimbusguard", "hpa")
-    for one in rounds:
-        running = [moment.running for moment in one.moments]
-        assert max(running) > running[0]
-        assert all(LEAST <= moment.wanted <= MOST for moment in one.moments)
+    for one in rounds.values():
+        assert max(moment.running for moment in one.moments) > one.moments[0].running
+        assert all(TERMS.least <= wanted <= TERMS.most for wanted in one.wanted)
         failed = sum(not request.succeeded for request in one.requests)
         assert failed < 0.1 * len(one.requests)
-    assert "kserve" in {moment.source for moment in ours.moments}
-    assert "<svg" in (tmp_path / "report.html").read_text()
+    assert len(rounds[NIMBUSGUARD].requests) == len(rounds[HPA].requests)
+    assert "kserve" in {moment.source for moment in rounds[NIMBUSGUARD].moments}
+    assert "operator    http://127.0.0.1:" in text.getvalue()
+    page = (tmp_path / "report.html").read_text()
+    assert "<svg" in page
+    assert "<script" not in page
+    assert "<link" not in page
 
 
 def test_the_rate_follows_the_compressed_trace() -> None:
@@ -60,49 +65,81 @@ def test_the_rate_follows_the_compressed_trace() -> None:
     assert traffic.rate(0.0) == pytest.approx(5.0, rel=0.1)
 
 
+def test_without_the_traces_the_committed_day_is_replayed(tmp_path: Path) -> None:
+    """A whole day by the minute, scaled as every trace."""
+    day = trace_of(tmp_path, EXCERPT_NAME)
+
+    assert day.duration_s == 86_400.0
+    assert np.percentile(day.load, 99.9) == pytest.approx(1.0)
+
+
+def test_a_folder_with_some_of_the_traces_is_a_mistake(tmp_path: Path) -> None:
+    """It is named, rather than passed over for the committed day."""
+    (tmp_path / "wc98_requests_per_min.csv").write_text("timestamp,requests\n")
+
+    with pytest.raises((NotFound, IndexError)):
+        trace_of(tmp_path, EXCERPT_NAME)
+
+
 def test_the_figures_count_what_a_user_would_mind() -> None:
     """Failed, too slow, and not even sent."""
     moments = [
-        Moment(since_s=float(n), rate=1.0, wanted=n // 2, running=2, p95_s=0.1, action="", source=s)
-        for n, s in enumerate(["", "kserve", "kserve", "local_model"])
+        moment(since_s=float(n), wanted=n // 2, running=2, source=source)
+        for n, source in enumerate(["", "kserve", "kserve", "local_model"])
     ]
     requests = [Request(0.0, 0.1, True), Request(1.0, 0.9, True), Request(2.0, 0.2, False)]
-    one = Round(policy="x", moments=moments, requests=requests, not_sent=1)
+    one = Round(decider="x", objective_s=0.5, moments=moments, requests=requests, not_sent=1)
 
     assert (one.violations, one.violation_ratio) == (3, 0.75)
-    assert (one.pod_seconds, one.changes) == (8.0, 1)
+    assert one.pod_seconds == 8.0
     assert dict(figures([one]))["decisions by"] == ["kserve, local_model"]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "changed", "turned"),
+    [([], 0, 0), ([2, 2], 0, 0), ([2, 4, 4, 5], 2, 0), ([2, 4, 4, 3, 2, 5], 4, 2)],
+)
+def test_a_turn_is_a_fall_after_a_rise_or_the_reverse(
+    replicas: list[int], changed: int, turned: int
+) -> None:
+    """Standing still in between does not hide it."""
+    assert (changes(replicas), direction_changes(replicas)) == (changed, turned)
 
 
 def test_the_view_shows_the_moment() -> None:
     """Load, replicas, p95, action, source; bars are as high as their number."""
     text = io.StringIO()
-    moment = Moment(
-        since_s=3.0, rate=12.0, wanted=4, running=3, p95_s=0.9, action="SCALE_UP_1", source="kserve"
-    )
+    console = Console(file=text, width=120, force_terminal=True)
 
-    with View(Console(file=text, width=100, force_terminal=True), 60.0) as view:
-        view.show("nimbusguard", moment)
+    with View(console, seconds=60.0, objective_s=0.5) as view:
+        view.show({NIMBUSGUARD: moment(), HPA: moment(running=7, source="hpa")})
 
     shown = text.getvalue()
-    for expected in ("12 requests/s", "3 running, 4 wanted", "900 ms", "SCALE_UP_1", "kserve"):
+    for expected in (
+        "12 requests/s",
+        "3 running, 4 wanted",
+        "7 running",
+        "900 ms",
+        "SCALE_UP_1",
+        "kserve",
+        "simulated: the Kubernetes API",
+    ):
         assert expected in shown
     assert bars([0.0, 1.0, 2.0]) == " ▄█"
     assert bars([]) == ""
 
 
 @pytest.mark.service
-def test_without_the_traces_it_says_where_to_put_them(tmp_path: Path) -> None:
-    """One line, exit status 1."""
-    environ = os.environ | {"NIMBUSGUARD_TRACES": str(tmp_path)}
+def test_an_unknown_day_is_one_line(tmp_path: Path) -> None:
+    """And exit status 1, without a traceback."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.demo"],
-        env=environ,
+        [sys.executable, "-m", "tests.demo", "--trace", "nasa-1969-07-20"],
+        env=os.environ | {"NIMBUSGUARD_TRACES": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
 
     assert done.returncode == 1
-    assert "NIMBUSGUARD_TRACES" in done.stderr
+    assert "make demo: --trace: expected a day for validation, got 'nasa-1969-07-20'" in done.stderr
     assert "Traceback" not in done.stderr

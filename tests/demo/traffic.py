@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import numpy as np
 
-from training.simulator.workload import Workload
-from training.traces import Use, windows
+from training.simulator.workload import Workload, scaled_to_peak
+from training.traces import PARTS, Use, read_series, windows
 
 MOST_IN_FLIGHT = 500
 """Requests under way at once; a person who sees no answer does not send a thousand more."""
 TIMEOUT_S = 5.0
+EXCERPT = Path(__file__).parents[1] / "data/traces/nasa_1995-07-24_requests_per_min.csv"
+EXCERPT_NAME = "nasa-1995-07-24"
 
 
 class Request(NamedTuple):
@@ -32,64 +35,99 @@ class Request(NamedTuple):
 class Traffic:
     """How many requests come when."""
 
-    source: Workload
+    name: str
     peak_rate: float
-    """Requests/s at the highest point of the trace."""
+    """No moment has more requests/s."""
     seconds: float
-    """Length of the run, into which the whole trace is compressed."""
-
-    def rate(self, since_s: float) -> float:
-        """Requests/s at a moment of the run."""
-        place = np.array([since_s / self.seconds * self.source.duration_s])
-        return float(self.source.at(place)[0] / self.source.load.max()) * self.peak_rate
+    """Length of the run."""
+    rate: Callable[[float], float]
+    """Requests/s at a moment of the run."""
 
 
-def traffic_of(folder: Path, name: str, *, peak_rate: float, seconds: float) -> Traffic:
-    """A day of the real traces, by its name (`nasa-1995-07-24`).
+def compressed(source: Workload, *, peak_rate: float, seconds: float) -> Traffic:
+    """A whole trace in so many seconds; its highest bin becomes `peak_rate`."""
+    highest = float(source.load.max())
+
+    def rate(since_s: float) -> float:
+        place = np.array([since_s / seconds * source.duration_s])
+        return float(source.at(place)[0]) / highest * peak_rate
+
+    return Traffic(
+        name=f"{source.name}, {source.duration_s / 3600.0:g} hours in {seconds:g} s",
+        peak_rate=peak_rate,
+        seconds=seconds,
+        rate=rate,
+    )
+
+
+def trace_of(folder: Path, name: str) -> Workload:
+    """A day of the real traces, by its name; the committed excerpt where there are no traces.
 
     Raises:
-        NotFound: The traces are not there.
-        KeyError: They hold no such day for validation.
+        NotFound: The folder holds some of the traces, but not all.
+        KeyError: There is no such day for validation.
     """
-    by_name = {window.name: window for window in windows(Use.VALIDATE, folder)}
-    return Traffic(source=by_name[name], peak_rate=peak_rate, seconds=seconds)
+    if any((folder / part.file).is_file() for part in PARTS):
+        return {window.name: window for window in windows(Use.VALIDATE, folder)}[name]
+    if name != EXCERPT_NAME:
+        raise KeyError(name)
+    return scaled_to_peak(EXCERPT_NAME, "nasa", 60.0, read_series(EXCERPT, 60.0).counts)
 
 
-@dataclass(slots=True)
 class Driver:
-    """Sends the traffic and keeps what came of each request."""
+    """Sends the same arrivals to every workload and keeps what came of each request."""
 
-    traffic: Traffic
-    url: str
-    seed: int
-    requests: list[Request] = field(default_factory=list)
-    not_sent: int = 0
+    def __init__(self, traffic: Traffic, urls: Mapping[str, str], *, seed: int) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            traffic: How many come when.
+            urls: Where each workload answers.
+            seed: Of the arrivals.
+        """
+        self.traffic = traffic
+        self._urls = urls
+        self._seed = seed
+        self.requests: dict[str, list[Request]] = {workload: [] for workload in urls}
+        self.not_sent = dict.fromkeys(urls, 0)
 
     async def run(self) -> None:
-        """Until the trace is over and every request has ended."""
-        rng = np.random.default_rng(self.seed)
-        started = due = time.monotonic()
-        pending: set[asyncio.Task[None]] = set()
+        """Until the traffic is over and every request has ended."""
+        rng = np.random.default_rng(self._seed)
+        pending: dict[str, set[asyncio.Task[None]]] = {workload: set() for workload in self._urls}
+        traffic, started, since = self.traffic, time.monotonic(), 0.0
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-            while (since := due - started) < self.traffic.seconds:
-                due += float(rng.exponential(1.0 / max(self.traffic.rate(since), 0.1)))
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                if len(pending) >= MOST_IN_FLIGHT:
-                    self.not_sent += 1
+            # A Poisson process of the peak rate, thinned to the rate of each moment.
+            while (since := since + float(rng.exponential(1.0 / traffic.peak_rate))) < (
+                traffic.seconds
+            ):
+                if rng.random() * traffic.peak_rate >= traffic.rate(since):
                     continue
-                task = asyncio.create_task(self._send(session, started))
-                pending.add(task)
-                task.add_done_callback(pending.discard)
-            await asyncio.gather(*pending)
+                await asyncio.sleep(max(0.0, started + since - time.monotonic()))
+                for workload, mine in pending.items():
+                    if len(mine) >= MOST_IN_FLIGHT:
+                        self.not_sent[workload] += 1
+                        continue
+                    task = asyncio.create_task(self._send(session, workload, started))
+                    mine.add(task)
+                    task.add_done_callback(mine.discard)
+            await asyncio.sleep(max(0.0, started + traffic.seconds - time.monotonic()))
+            await asyncio.gather(*(task for mine in pending.values() for task in mine))
 
-    async def _send(self, session: aiohttp.ClientSession, started: float) -> None:
+    def p95_s(self, workload: str, since_s: float) -> float:
+        """Of the last five seconds, as the senders saw it; 0 without a request."""
+        recent = [one.took_s for one in self.requests[workload][-1000:] if one.sent_s > since_s - 5]
+        return float(np.quantile(recent, 0.95)) if recent else 0.0
+
+    async def _send(self, session: aiohttp.ClientSession, workload: str, started: float) -> None:
         sent = time.monotonic()
         try:
-            async with session.get(self.url) as response:
+            async with session.get(self._urls[workload]) as response:
                 await response.read()
                 succeeded = response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             succeeded = False
-        self.requests.append(Request(sent - started, time.monotonic() - sent, succeeded))
+        took_s = time.monotonic() - sent
+        self.requests[workload].append(Request(sent - started, took_s, succeeded))

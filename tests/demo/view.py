@@ -1,27 +1,29 @@
-"""The terminal view: what happens now, and how it went so far."""
+"""The terminal view: what happens now under both deciders, and how it went so far."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tests.demo.rounds import OBJECTIVE_S, Moment
+from tests.demo.rounds import NIMBUSGUARD, Moment
+from tests.demo.stage import SIMULATED
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_WIDTH = 40
+_WIDTH = 24
 
 
 class View:
     """A table that is drawn anew every second."""
 
-    def __init__(self, console: Console, seconds: float) -> None:
+    def __init__(self, console: Console, *, seconds: float, objective_s: float) -> None:
         self._live = Live(console=console, auto_refresh=False)
         self._seconds = seconds
-        self._policy = ""
-        self._history: deque[Moment] = deque(maxlen=_WIDTH)
+        self._objective_s = objective_s
+        self._history: deque[Mapping[str, Moment]] = deque(maxlen=_WIDTH)
 
     def __enter__(self) -> View:
         self._live.start()
@@ -30,36 +32,38 @@ class View:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, policy: str, moment: Moment) -> None:
-        if policy != self._policy:
-            self._policy = policy
-            self._history.clear()
-        self._history.append(moment)
-        self._live.update(self._table(moment), refresh=True)
+    def show(self, moments: Mapping[str, Moment]) -> None:
+        self._history.append(moments)
+        self._live.update(self._table(moments), refresh=True)
 
-    def _table(self, now: Moment) -> Table:
-        table = Table(title=f"{self._policy}  {now.since_s:.0f} of {self._seconds:.0f} s")
-        for column in ("", "now", "before"):
+    def _table(self, now: Mapping[str, Moment]) -> Table:
+        first = next(iter(now.values()))
+        table = Table(
+            title=f"second {first.since_s:.0f} of {self._seconds:.0f}",
+            caption=f"simulated: {SIMULATED}; everything else is real",
+        )
+        for column in ("", "", "now", "before"):
             table.add_column(column)
-        past = self._history
-        table.add_row("load", f"{now.rate:.0f} requests/s", bars([one.rate for one in past]))
-        table.add_row(
-            "replicas",
-            f"{now.running} running, {now.wanted} wanted",
-            bars([float(one.running) for one in past]),
-        )
-        colour = "red" if now.p95_s > OBJECTIVE_S else "green"
-        table.add_row(
-            "p95",
-            f"[{colour}]{1000 * now.p95_s:.0f} ms[/] (objective {1000 * OBJECTIVE_S:.0f})",
-            bars([one.p95_s for one in past]),
-        )
-        table.add_row("action", now.action or "-", "")
-        table.add_row("source", now.source or "-", "")
+        rates = [next(iter(past.values())).rate for past in self._history]
+        table.add_row("load", "both", f"{first.rate:.0f} requests/s", bars(rates))
+        for decider, moment in now.items():
+            past = [moments[decider] for moments in self._history]
+            replicas = f"{moment.running} running, {moment.wanted} wanted"
+            table.add_row("replicas", decider, replicas, bars([one.running for one in past]))
+        for decider, moment in now.items():
+            past = [moments[decider] for moments in self._history]
+            table.add_row("p95", decider, self._latency(moment), bars([one.p95_s for one in past]))
+        table.add_row("action", NIMBUSGUARD, now[NIMBUSGUARD].action or "-", "")
+        table.add_row("source", NIMBUSGUARD, now[NIMBUSGUARD].source or "-", "")
         return table
 
+    def _latency(self, moment: Moment) -> str:
+        colour = "red" if moment.p95_s > self._objective_s else "green"
+        objective_ms = 1000 * self._objective_s
+        return f"[{colour}]{1000 * moment.p95_s:.0f} ms[/] (objective {objective_ms:.0f})"
 
-def bars(values: list[float]) -> str:
+
+def bars(values: Sequence[float]) -> str:
     """Numbers as a line of bars, the highest full."""
     top = max(values, default=0.0) or 1.0
     return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in values)

@@ -7,14 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from nimbusguard.settings import KEYS, Key, Settings, example, from_environ
+import autoscaler.settings
+import predictor.settings
+import serving.settings
+import transformer.settings
+from autoscaler.settings import OperatorSettings, operator_settings
+from nimbusguard import settings as shared
+from nimbusguard.environment import Key
+from nimbusguard.settings import KEYS, Settings, from_environ
+from predictor.settings import PredictorSettings, RaySettings, predictor_settings, ray_settings
+from serving.settings import ServerSettings, server_settings
+from transformer.settings import TransformerSettings, transformer_settings
 
+HEAD = "# Every setting with its default. Copy to .env and change what differs."
 ROOT = Path(__file__).parents[2]
 
 
 def values_of(text: str) -> dict[str, str]:
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
     return dict(line.split("=", 1) for line in lines)
+
+
+def example() -> str:
+    """The text of the file: the blocks of every part's table."""
+    parts = (shared, transformer.settings, predictor.settings, serving.settings)
+    blocks = [part.example() for part in (*parts, autoscaler.settings)]
+    return "\n\n".join([HEAD, *blocks]) + "\n"
 
 
 def test_the_example_file_is_what_the_code_writes() -> None:
@@ -24,7 +42,21 @@ def test_the_example_file_is_what_the_code_writes() -> None:
 
 def test_the_example_file_holds_the_defaults() -> None:
     """Reading the file gives the same settings as reading nothing."""
-    assert from_environ(values_of(example())) == from_environ({}) == Settings()
+    values = values_of((ROOT / ".env.example").read_text())
+
+    assert from_environ(values) == from_environ({}) == Settings()
+    assert operator_settings(values) == OperatorSettings()
+    assert server_settings(values) == ServerSettings()
+    assert ray_settings(values) == RaySettings()
+    assert predictor_settings(values) == PredictorSettings()
+    assert transformer_settings(values) == TransformerSettings()
+
+
+def test_no_key_is_in_the_example_file_twice() -> None:
+    """Whoever changes one would wonder which counts."""
+    names = re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+
+    assert len(names) == len(set(names)) > 40
 
 
 def test_the_example_file_holds_the_names_that_users_know() -> None:

@@ -19,10 +19,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("buildah", "podman", "runc", "debootstrap", "catatonit")
+PACKAGES = ("buildah", "podman", "runc", "debootstrap", "catatonit", "haproxy")
 PREFIX = "localhost/nimbusguard"
 VERSION = "0.1.0"
 
@@ -54,12 +52,16 @@ def run(*command: str, timeout: float = 600, stdin: int | None = None) -> str:
 
 
 def ensure_tools() -> None:
-    """Install what is missing where that is possible, else skip with the reason."""
+    """Install what is missing.
+
+    Raises:
+        RuntimeError: That is not possible here.
+    """
     missing = [name for name in PACKAGES if not shutil.which(name)]
     if os.geteuid() != 0:
-        pytest.skip("building images without an engine needs root")
+        raise RuntimeError("building images without an engine needs root")
     if missing and not shutil.which("apt-get"):
-        pytest.skip(f"{', '.join(missing)} are not installed, and this is no Debian")
+        raise RuntimeError(f"{', '.join(missing)}: not installed, and this is no Debian")
     if missing:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for step in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
@@ -79,6 +81,12 @@ def suite() -> str:
     return found[1] if found else "bookworm"
 
 
+def mirror() -> str:
+    """Where this machine gets its Debian packages from."""
+    listed = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
+    return listed.split("\n", 1)[0]
+
+
 def base_image(directory: Path) -> str:
     """A minimal Debian with Python, imported once into podman's storage.
 
@@ -96,6 +104,7 @@ def base_image(directory: Path) -> str:
         "--include=python3,python3-venv,ca-certificates",
         suite(),
         str(root),
+        mirror(),
     )
     with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
         assert packed.stdout is not None
@@ -174,7 +183,11 @@ def build(name: str, base: str, mounts: list[str]) -> Built:
 
 @cache
 def build_all() -> dict[str, Built]:
-    """All images, once in a process; skips where the machine cannot build any."""
+    """All images, once in a process.
+
+    Raises:
+        RuntimeError: This machine cannot build any.
+    """
     ensure_tools()
     with tempfile.TemporaryDirectory() as folder:
         base = base_image(Path(folder))

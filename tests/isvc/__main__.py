@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
-import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 
-from tests.images.toolchain import ROOT, build_all, run
-from tests.isvc.layout import OPERATORS_NAME, make_cluster, make_network
+from tests.images.container import wait_until
+from tests.images.toolchain import ROOT, build_all
+from tests.isvc.layout import (
+    OPERATORS_NAME,
+    POD_SUBNET,
+    make_cluster,
+    make_network,
+    remove_pods,
+)
 from tests.manifests.rendering import OVERLAYS, render_overlay
 
 FOLDER = ROOT / "runs" / "isvc"
@@ -31,17 +39,17 @@ INSTANCE = {
 }
 
 
-def up(overlay: str) -> int:
+def up(overlay: str, folder: Path) -> int:
     """Build the images, start the pods and the names, ask for one decision."""
     for built in build_all().values():
         sys.stdout.write(f"built {built.reference}\n")
-    down()
+    down(folder)
     documents = render_overlay(overlay)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    network = make_network(documents, FOLDER)
+    folder.mkdir(parents=True, exist_ok=True)
+    network = make_network(documents, folder)
     network.start()
     assert network.process is not None
-    (FOLDER / "haproxy.pid").write_text(str(network.process.pid))
+    (folder / "haproxy.pid").write_text(str(network.process.pid))
     cluster = make_cluster(network, ROOT / "model_store" / "default")
     cluster.apply(documents)
     for name, pods in cluster.pods.items():
@@ -61,35 +69,39 @@ def up(overlay: str) -> int:
     return 0 if answer.status_code == httpx.codes.OK else 1
 
 
-def down() -> int:
+def down(folder: Path) -> int:
     """Remove what an earlier `up` started, by its label and its recorded process id."""
-    pid = FOLDER / "haproxy.pid"
+    pid = folder / "haproxy.pid"
     if pid.exists():
-        number = int(pid.read_text())
-        named = subprocess.run(
-            ["ps", "-o", "comm=", "-p", str(number)], capture_output=True, text=True, check=False
-        )
-        if named.stdout.strip() == "haproxy":
-            os.kill(number, signal.SIGTERM)
-        pid.unlink()
-    listed = run(
-        "podman", "ps", "--all", "--quiet", "--filter", "label=nimbusguard.io/isvc=127.77.0"
-    )
-    for container in listed.split():
-        run("podman", "rm", "--force", "--time", "30", container)
+        stat = Path(f"/proc/{pid.read_text()}/stat")
+        if _is_haproxy(stat):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+            wait_until(lambda: not _is_haproxy(stat), within_s=10)
+    for container in remove_pods(POD_SUBNET):
         sys.stdout.write(f"removed {container}\n")
+    shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def _is_haproxy(stat: Path) -> bool:
+    """Whether the process lives and is not another that got its number."""
+    try:
+        found = stat.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "(haproxy)" in found and ") Z " not in found
 
 
 def main() -> int:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.isvc", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="for haproxy's files")
     commands = parser.add_subparsers(dest="command", required=True)
     starting = commands.add_parser("up")
     starting.add_argument("--overlay", choices=OVERLAYS, default="local")
     commands.add_parser("down")
     args = parser.parse_args()
-    return up(args.overlay) if args.command == "up" else down()
+    return up(args.overlay, args.folder) if args.command == "up" else down(args.folder)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from tests.images.toolchain import build_all
 from tests.isvc.cluster import Cluster
 from tests.isvc.controller import Document
-from tests.isvc.layout import make_cluster, make_network
+from tests.isvc.layout import make_cluster, make_network, remove_pods
 from tests.isvc.network import Network
 from tests.isvc.versions import publish_versions
 
@@ -41,7 +41,7 @@ class Running:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with versions 1 to 4; `versions` says what each is."""
+    """A store with versions 1 to 5; `versions` says what each is."""
     return publish_versions(tmp_path_factory.mktemp("store"))
 
 
@@ -49,6 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def starting(store: Path, folder: Path, subnets: tuple[str, str] = SUBNETS) -> Iterator[Start]:
     """Starts rendered objects; whatever runs at the end is removed."""
     build_all()
+    remove_pods(subnets[0])
     with ExitStack() as stack:
 
         def start(documents: list[Document], splits: Splits | None = None) -> Running:

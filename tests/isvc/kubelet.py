@@ -110,10 +110,14 @@ class Pod:
             options += ["--tmpfs", f"{mount['mountPath']}:{access},size={size(limit)},mode=1777"]
         if self.model is not None:
             options += ["--volume", f"{self.model}:{MODEL_DIR}:ro"]
+        # Inside a pod `localhost` is the pod.
+        arguments = [
+            argument.replace("=localhost:", f"={self.address}:") for argument in spec["args"]
+        ]
         environment = {entry["name"]: str(entry.get("value", "")) for entry in spec["env"]}
         return Container(
             image=self.images[spec["image"]],
-            arguments=list(spec["args"]),
+            arguments=arguments,
             options=options,
             environment={**environment, "NIMBUSGUARD_HOST": self.address},
             memory=size(limits["memory"]),

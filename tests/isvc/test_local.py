@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from model_store.packaged import packaged_store
-from tests.images.container import PODMAN, RESTRICTED, WRITABLE_TMP
+from tests.images.container import PODMAN, RESTRICTED, WHO, WRITABLE_TMP
 from tests.images.toolchain import run
 from tests.isvc.conftest import Running, Start, starting
 from tests.isvc.layout import IMAGES, OPERATORS_NAME
@@ -22,23 +22,6 @@ MODEL = "nimbusguard-dqn"
 ROW = [0.82, 0.5, 120000, 210, 4, 0.4, 0.002, 12, 0.1, 0.4, 0.6]
 V1 = f"http://{OPERATORS_NAME}/v1/models/nimbusguard-dqn:predict"
 V2 = f"http://{OPERATORS_NAME}/v2/models/nimbusguard-dqn/infer"
-
-WHO = """
-import os, pathlib
-# A file system that holds message queues and no files.
-skipped = {"/proc", "/dev/mqueue"}
-writable = []
-for folder, below, _ in os.walk("/"):
-    below[:] = [name for name in below if os.path.join(folder, name) not in skipped]
-    try:
-        pathlib.Path(folder, "probe").write_text("x")
-    except OSError:
-        continue
-    writable.append(folder)
-status = pathlib.Path("/proc/1/status").read_text()
-capabilities = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
-print(os.getuid(), capabilities, writable)
-"""
 
 CALLER = """
 import json, sys, httpx
@@ -126,6 +109,19 @@ def test_a_pod_starts_in_time_and_ends_cleanly(
     assert codes == [0, 0]
 
 
+def test_a_collocated_pod_decides_and_ends_cleanly(run_overlay: Start) -> None:
+    """Both containers on one address; the transformer drains before the model goes."""
+    running = run_overlay(render_overlay("collocated"))
+    status, answer = call(running, V1, {"instances": [ROW]})
+    codes = [
+        code for pods in running.cluster.pods.values() for pod in pods for code in pod.terminate()
+    ]
+
+    assert status == httpx.codes.OK
+    assert answer["predictions"][0]["model_name"] == MODEL  # type: ignore[index]
+    assert codes == [0, 0, 0, 0]
+
+
 def test_the_version_is_the_one_that_the_storage_uri_names(
     run_overlay: Start, tmp_path: Path
 ) -> None:
@@ -149,7 +145,7 @@ def test_a_version_with_a_foreign_feature_table_never_serves(
     documents = render_overlay("local-pvc")
     (service,) = [document for document in documents if document["kind"] == "InferenceService"]
     service["spec"]["predictor"]["containers"][0]["env"][0]["value"] = (
-        "pvc://nimbusguard-models/nimbusguard-dqn/4"
+        "pvc://nimbusguard-models/nimbusguard-dqn/5"
     )
 
     with pytest.raises(AssertionError, match="expected fingerprint"):

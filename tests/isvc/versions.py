@@ -1,7 +1,7 @@
 """Model versions for deployment tests, published by the store itself.
 
-1 is the packaged version 1; 2 is the same network under another number; 3 always says SCALE_UP_2;
-4 was trained with another feature table.
+1 is the packaged version 1; 2 and 3 are the same network under other numbers; 4 always says
+SCALE_UP_2; 5 was trained with another feature table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def publish_versions(directory: Path) -> Path:
-    """The root of a store that holds all four."""
+    """The root of a store that holds all five."""
     root = directory / "models"
     shutil.copytree(packaged_path() / NAME / "1", root / NAME / "1")
     store = open_store(root)
@@ -33,10 +33,11 @@ def publish_versions(directory: Path) -> Path:
     draft = Draft.from_json(store.show(NAME, "1").to_json())
     again = Candidate.from_directory(root / NAME / "1", draft)
     _publish(store, again, "2")
-    _publish(store, replace(again, files=_always_up()), "3")
+    _publish(store, again, "3")
+    _publish(store, replace(again, files=_always_up()), "4")
     table = [dict(row) for row in draft.features]
     table[2]["max"] *= 10
-    _publish(store, replace(again, draft=replace(draft, features=tuple(table))), "4")
+    _publish(store, replace(again, draft=replace(draft, features=tuple(table))), "5")
     return root
 
 

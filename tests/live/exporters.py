@@ -73,7 +73,8 @@ def kube_state_metrics(pods: list[Pod]) -> Iterator[str]:
         yield series("kube_pod_owner", 1, **names, **owner)
         for phase in ("Pending", "Running", "Succeeded", "Failed", "Unknown"):
             yield series("kube_pod_status_phase", int(phase == "Running"), **names, phase=phase)
-        yield series("kube_pod_status_ready", 1, **names, condition="true")
+        ready = int(pod["ready"])
+        yield series("kube_pod_status_ready", ready, **names, condition="true")
         yield series("kube_pod_info", 1, **names, node=NODE, host_ip="127.0.0.1")
         container = {**names, "container": "app"}
         yield series("kube_pod_container_info", 1, **container)

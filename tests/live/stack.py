@@ -61,6 +61,9 @@ class Pod:
     name: str
     process: Process
     url: str
+    cpu_limit: float = CPU_LIMIT
+    ready: bool = True
+    """What kube-state-metrics says of it."""
 
     def describe(self) -> dict[str, object]:
         """What the stand-in exporters need to know."""
@@ -70,8 +73,9 @@ class Pod:
             "pod": self.name,
             "pid": self.process.popen.pid,
             "url": self.url,
-            "cpu_limit": CPU_LIMIT,
+            "cpu_limit": self.cpu_limit,
             "memory_limit": MEMORY_LIMIT,
+            "ready": self.ready,
         }
 
 
@@ -80,6 +84,7 @@ class LiveStack:
     """Pods, exporters and Prometheus; enter it to start them."""
 
     folder: Path
+    cpu_limit: float = CPU_LIMIT
     pods: list[Pod] = field(default_factory=list)
     endpoint: str = ""
     """Prometheus' base URL."""
@@ -89,7 +94,7 @@ class LiveStack:
 
     def __enter__(self) -> LiveStack:
         try:
-            self._announce()
+            self.announce()
             exporters = self._started(
                 [sys.executable, ROOT / "tests/live/exporters.py", self._pods],
                 log=self.folder / "exporters.log",
@@ -102,22 +107,47 @@ class LiveStack:
 
     def __exit__(self, *_: object) -> None:
         for pod in self.pods:
+            pod.process.popen.terminate()
+        for pod in self.pods:
             pod.process.end()
         self._exit.close()
 
     def scale(self, workload: str, replicas: int) -> None:
         """Start or end pods of a workload until there are so many."""
-        mine = [pod for pod in self.pods if pod.workload == workload]
+        mine = self.pods_of(workload)
         for pod in mine[replicas:]:
-            self.pods.remove(pod)
-            self._announce()
+            self.leave(pod)
             pod.process.end()
         for _ in range(replicas - len(mine)):
-            process = start([sys.executable, ROOT / "tests/live/service.py"])
-            url = f"http://127.0.0.1:{process.first_line()}"
-            name = f"{workload}-7d9f-{next(self._numbers)}"
-            self.pods.append(Pod(workload=workload, name=name, process=process, url=url))
-        self._announce()
+            self.pods.append(self.start_pod(workload))
+        self.announce()
+
+    def pods_of(self, workload: str) -> list[Pod]:
+        """Its pods, the oldest first."""
+        return [pod for pod in self.pods if pod.workload == workload]
+
+    def start_pod(self, workload: str, *, niceness: int = 0) -> Pod:
+        """A pod that answers but that nobody knows of yet; takes most of a second.
+
+        Args:
+            workload: Whose pod.
+            niceness: How far it stands back for other processes of this machine.
+        """
+        program = [sys.executable, ROOT / "tests/live/service.py"]
+        process = start(["nice", "-n", str(niceness), *program])
+        url = f"http://127.0.0.1:{process.first_line()}"
+        name = f"{workload}-7d9f-{next(self._numbers)}"
+        return Pod(workload=workload, name=name, process=process, url=url, cpu_limit=self.cpu_limit)
+
+    def join(self, pod: Pod) -> None:
+        """Let the exporters and Prometheus know a pod."""
+        self.pods.append(pod)
+        self.announce()
+
+    def leave(self, pod: Pod) -> None:
+        """Let them forget it."""
+        self.pods.remove(pod)
+        self.announce()
 
     @contextmanager
     def load(self, workload: str, rate: float, *, seconds: float = 90) -> Iterator[None]:
@@ -174,7 +204,7 @@ class LiveStack:
         self._exit.callback(process.end)
         return process
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
         """Tell exporters and Prometheus which pods there are, each file in one step."""
         targets = [
             {

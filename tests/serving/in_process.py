@@ -79,6 +79,7 @@ class DirectClient:
     def __init__(self, infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         self.infer_states = infer
         self.batches: list[int] = []
+        self.deadlines: list[float] = []
         self.gate = asyncio.Event()
         """A hop waits for it, so that a test can let requests gather."""
         self.gate.set()
@@ -87,6 +88,7 @@ class DirectClient:
         self, state: NDArray[np.float32], traces: Sequence[Trace], deadline_at: float
     ) -> HopAnswer:
         self.batches.append(len(state))
+        self.deadlines.append(deadline_at)
         await self.gate.wait()
         return HopAnswer(self.infer_states(state), "1", FINGERPRINT)
 

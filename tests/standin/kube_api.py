@@ -11,6 +11,7 @@ import asyncio
 import copy
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ KINDS = (
     Kind("apps", "v1", "statefulsets", "StatefulSet", ("scale",)),
     Kind("example.io", "v1", "gameservers", "GameServer", ("scale",)),
     Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    Kind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject"),
     Kind("coordination.k8s.io", "v1", "leases", "Lease"),
     Kind("", "v1", "events", "Event"),
 )
@@ -58,6 +60,19 @@ class Call:
     """With the subresource: `deployments/scale`."""
     namespace: str
     name: str
+    caller: str = ""
+    """Who called: the first part of a path that begins with `/as/<caller>`."""
+
+
+class Scaling(NamedTuple):
+    """One change of replicas through a scale subresource."""
+
+    at_s: float
+    """On the monotonic clock."""
+    caller: str
+    name: str
+    before: int
+    after: int
 
 
 @dataclass
@@ -77,6 +92,7 @@ class StandIn:
             (kind.group, kind.plural): {} for kind in KINDS
         }
         self.calls: list[Call] = []
+        self.scalings: list[Scaling] = []
         self.faults: list[Fault] = []
         self._versions = itertools.count(1)
         self._history: list[tuple[int, Kind, Object]] = []
@@ -121,14 +137,19 @@ class StandIn:
         self.put("apps", "deployments", body)
 
     def replicas(self, name: str, namespace: str = "shop") -> int:
-        found: int = self.objects["apps", "deployments"][namespace, name]["spec"]["replicas"]
-        return found
+        return self._replicas(_kind("apps", "deployments"), (namespace, name))
 
     def policy(self, name: str, namespace: str = "shop", **spec: Any) -> Object:
         """A ScalingPolicy for the Deployment of the same name."""
         annotations = spec.pop("annotations", {})
+        created = spec.pop("created", "2026-01-01T00:00:00Z")
         body = {
-            "metadata": {"namespace": namespace, "name": name, "annotations": annotations},
+            "metadata": {
+                "namespace": namespace,
+                "name": name,
+                "annotations": annotations,
+                "creationTimestamp": created,
+            },
             "spec": {"target": {"name": name}, **spec},
         }
         return self.put("nimbusguard.io", "scalingpolicies", body)
@@ -160,6 +181,7 @@ class StandIn:
 
     async def start(self, port: int = 0) -> None:
         app = web.Application()
+        app.router.add_route("*", "/as/{caller}/{path:.*}", self._handle)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
@@ -173,18 +195,19 @@ class StandIn:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        discovered = _discovery(request.path)
+        path = f"/{request.match_info['path']}"
+        discovered = _discovery(path)
         if discovered is not None:
             return web.json_response(discovered)
         for kind in KINDS:
-            if request.path.startswith(f"{kind.root}/"):
-                parts = request.path[len(kind.root) + 1 :].split("/")
+            if path.startswith(f"{kind.root}/"):
+                parts = path[len(kind.root) + 1 :].split("/")
                 namespace = ""
                 if parts[0] == "namespaces" and len(parts) > 2:
                     namespace, parts = parts[1], parts[2:]
                 if parts[0] == kind.plural:
                     return await self._serve(request, kind, namespace, parts[1:])
-        return _failure(404, f"no such path {request.path}")
+        return _failure(404, f"no such path {path}")
 
     async def _serve(
         self, request: web.Request, kind: Kind, namespace: str, parts: list[str]
@@ -196,7 +219,8 @@ class StandIn:
         if verb == "get" and not name:
             verb = "watch" if watching else "list"
         resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
-        call = Call(verb, kind.group, resource, namespace, name)
+        caller = request.match_info.get("caller", "")
+        call = Call(verb, kind.group, resource, namespace, name, caller)
         self.calls.append(call)
         for fault in self.faults:
             if fault.matches(call):
@@ -212,7 +236,11 @@ class StandIn:
             return _failure(404, f'{kind.plural} "{name}" not found')
         if verb == "get":
             return web.json_response(_scale(body) if subresource == "scale" else body)
-        return self._patch(kind, (namespace, name), body, subresource, await request.json())
+        answer = self._patch(kind, (namespace, name), body, subresource, await request.json())
+        if subresource == "scale" and answer.status == 200:
+            before, after = body["spec"]["replicas"], self._replicas(kind, (namespace, name))
+            self.scalings.append(Scaling(time.monotonic(), caller, name, before, after))
+        return answer
 
     def _list(self, kind: Kind, namespace: str) -> web.Response:
         items = [
@@ -249,6 +277,10 @@ class StandIn:
         finally:
             self._watchers.remove(watcher)
         return response
+
+    def _replicas(self, kind: Kind, key: tuple[str, str]) -> int:
+        found: int = self.objects[kind.group, kind.plural][key]["spec"]["replicas"]
+        return found
 
     def _create(self, kind: Kind, namespace: str, body: Object) -> web.Response:
         metadata = body["metadata"]

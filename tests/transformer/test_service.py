@@ -155,6 +155,62 @@ async def test_who_waited_too_long_is_told_so_and_does_not_travel(client: Direct
     assert sum(client.batches) == 2
 
 
+async def test_a_younger_call_does_not_share_the_deadline_of_its_batch(
+    client: DirectClient,
+) -> None:
+    """The oldest is told that its time is over; the youngest still gets the answer of that hop."""
+    service = transformer_service(client, deadline_s=0.2)
+    client.gate.clear()
+    old, young = (Outcome(*service.parse_v1(BODY)) for _ in range(2))
+    old.arrived -= 0.15
+    service.submit(old)
+    service.submit(young)
+
+    await old.ended
+    client.gate.set()
+    await young.ended
+
+    assert client.batches == [2]
+    assert isinstance(old.error, DeadlineExceeded)
+    assert young.error is None
+    assert len(decisions(service, young)) == 1
+
+
+async def test_a_call_that_waits_behind_slow_hops_ends_at_its_own_deadline(
+    client: DirectClient,
+) -> None:
+    """While both hops hang, and its place in the queue is free again at once."""
+    service = transformer_service(client, deadline_s=0.1, max_waiting=1)
+    client.gate.clear()
+    for _ in range(2):
+        service.submit(Outcome(*service.parse_v1(BODY)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    waits = Outcome(*service.parse_v1(BODY))
+    waits.arrived -= 0.08
+    service.submit(waits)
+
+    await waits.ended
+
+    assert isinstance(waits.error, DeadlineExceeded)
+    assert len(client.batches) == 2
+    assert not service.is_full
+    client.gate.set()
+
+
+async def test_the_hop_may_take_until_the_youngest_is_over(client: DirectClient) -> None:
+    """And no longer: nobody would hear the answer."""
+    service = transformer_service(client, deadline_s=2.0)
+    calls = [Outcome(*service.parse_v1(BODY)) for _ in range(3)]
+    for seconds, call in zip((0.5, 0.1, 0.9), calls, strict=True):
+        call.arrived -= seconds
+        service.submit(call)
+
+    await asyncio.gather(*(call.ended for call in calls))
+
+    assert client.deadlines == [calls[1].arrived + 2.0]
+
+
 async def test_a_full_queue_refuses_at_once(client: DirectClient) -> None:
     """While the predictor is slow, at most `max_waiting` requests wait."""
     service = transformer_service(client, max_waiting=3)

@@ -1,0 +1,213 @@
+"""`python -m bench.policies`: what one operator process costs at so many policies, and who is late.
+
+The transformer and the predictor are the real ones. The API server and Prometheus are stand-ins in
+a process of their own, over real HTTP, so that what is measured is the operator alone. Every policy
+acts, experience is recorded, and the load wanders so that workloads are scaled now and then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.payloads import MODEL
+from bench.processes import (
+    ROOT,
+    ProcessSpec,
+    Server,
+    cpu_seconds,
+    free_ports,
+    resident_mib,
+    running,
+)
+from bench.systems import OURS, launch
+
+INTERVAL_S: Final = 15.0
+WARM_UP_S: Final = 20.0
+"""An interval for every policy's first turn, and some for the first validation."""
+MOST_CORES: Final = 0.5
+MOST_MIB: Final = 300.0
+MOST_DELAY_S: Final = 1.0
+_BUCKET: Final = "1.0"
+"""The bucket that ends at `MOST_DELAY_S`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What was measured of one operator process."""
+
+    policies: int
+    seconds: float
+    cores: float
+    peak_mib: float
+    decisions: int
+    late: int
+    """Decisions that came more than a second after their turn."""
+    mean_delay_ms: float
+    """From turn to decision, the quarter of a second between two looks at the clock included."""
+    by_kserve: int
+    questions: int
+    """`:predict` calls that carried those decisions."""
+    scalings: int
+
+    def failures(self) -> list[str]:
+        """Which of the limits do not hold."""
+        expected = 0.95 * self.policies * self.seconds / INTERVAL_S
+        checks = (
+            (self.cores < MOST_CORES, f"cores: expected under {MOST_CORES}, got {self.cores:.3f}"),
+            (
+                self.peak_mib < MOST_MIB,
+                f"memory: expected under {MOST_MIB:g} MiB, got {self.peak_mib:.0f}",
+            ),
+            (self.late == 0, f"late decisions: expected none, got {self.late}"),
+            (
+                self.decisions >= expected,
+                f"decisions: expected at least {expected:.0f}, got {self.decisions}",
+            ),
+            (
+                self.by_kserve == self.decisions,
+                f"decisions by KServe: expected all {self.decisions}, got {self.by_kserve}",
+            ),
+        )
+        return [message for holds, message in checks if not holds]
+
+
+class Page:
+    """A page of metrics, to be read by name."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @classmethod
+    def of(cls, server: Server) -> Page:
+        """The page of a process now."""
+        url = f"http://127.0.0.1:{server.spec.port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return cls(response.read().decode())
+
+    def total(self, name: str, labels: str = "") -> float:
+        """The sum of a metric's samples whose labels contain a text; 0 without any."""
+        pattern = rf"^{name}(?:\{{[^}}]*{re.escape(labels)}[^}}]*\}})? (\S+)$"
+        return sum(float(value) for value in re.findall(pattern, self._text, re.MULTILINE))
+
+
+def measure(policies: int, seconds: float, folder: Path) -> Cost:
+    """Run an operator over so many policies, and measure it once it is warm.
+
+    Args:
+        policies: How many; each has its turn every 15 s.
+        seconds: How long is measured.
+        folder: For logs and the experience store.
+
+    Raises:
+        ServerFailedError: A process ended, or was not ready in time.
+    """
+    model = ROOT / "model_store"  # only the references are told which file to serve
+    specs = launch(OURS, model).specs
+    with running(specs, folder) as (_, transformer), _standins(policies) as (kube, prometheus):
+        spec = _operator(kube, prometheus, transformer.spec.port, folder)
+        with running([spec], folder) as (operator,):
+            time.sleep(WARM_UP_S)
+            before, asked = Page.of(operator), Page.of(transformer)
+            used_s, began = cpu_seconds(operator.pid), time.monotonic()
+            time.sleep(seconds)
+            used_s, took_s = cpu_seconds(operator.pid) - used_s, time.monotonic() - began
+            peak_mib = resident_mib(operator.pid, "VmHWM")
+            after, answered = Page.of(operator), Page.of(transformer)
+
+    def grown(name: str, labels: str = "") -> float:
+        return after.total(name, labels) - before.total(name, labels)
+
+    requests = ("nimbusguard_model_serving_requests_total", 'route="v1_predict"')
+    delay = "nimbusguard_operator_decision_delay_seconds"
+    decisions = grown(f"{delay}_count")
+    return Cost(
+        policies=policies,
+        seconds=took_s,
+        cores=used_s / took_s,
+        peak_mib=peak_mib,
+        decisions=round(decisions),
+        late=round(decisions - grown(f"{delay}_bucket", f'le="{_BUCKET}"')),
+        mean_delay_ms=1e3 * grown(f"{delay}_sum") / max(decisions, 1.0),
+        by_kserve=round(grown("nimbusguard_operator_decisions_total", 'source="kserve"')),
+        questions=round(answered.total(*requests) - asked.total(*requests)),
+        scalings=round(grown("nimbusguard_operator_scalings_total", 'result="ok"')),
+    )
+
+
+@contextmanager
+def _standins(policies: int) -> Iterator[tuple[str, str]]:
+    """An API server with policies and a Prometheus with their metrics; their addresses."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.standin", str(policies)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+            kube, prometheus, _ = process.stdout.readline().split()
+            yield kube, prometheus
+        finally:
+            process.communicate("")  # it ends with its input
+
+
+def _operator(kube: str, prometheus: str, transformer_port: int, folder: Path) -> ProcessSpec:
+    (port,) = free_ports(1)
+    environ = {
+        "KSERVE_ENDPOINT": f"http://127.0.0.1:{transformer_port}/v1/models/{MODEL}:predict",
+        "PROMETHEUS_ENDPOINT": prometheus,
+        "AUTOSCALER_KUBE_API": kube,
+        "AUTOSCALER_LISTEN": "127.0.0.1",
+        "AUTOSCALER_PORT": str(port),
+        "AUTOSCALER_EXPERIENCE_STORE": str(folder / "experience.db"),
+    }
+    return ProcessSpec(
+        name="autoscaler",
+        arguments=("-m", "autoscaler"),
+        port=port,
+        ready_path="/readyz",
+        environ=tuple(environ.items()),
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure and print.
+
+    Returns:
+        0 if every limit holds, else 1.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bench.policies", description=__doc__)
+    parser.add_argument("--policies", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long is measured")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="nimbusguard-bench-") as folder:
+        cost = measure(args.policies, args.seconds, Path(folder))
+    if args.json:
+        print(json.dumps(asdict(cost)))
+    else:
+        for name, value in asdict(cost).items():
+            shown = f"{value:.3f}" if isinstance(value, float) else f"{value}"
+            print(f"{name.replace('_', ' '):<14} {shown}")
+    for failure in cost.failures():
+        print(f"bench.policies: {failure}", file=sys.stderr)
+    return 1 if cost.failures() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
