@@ -42,14 +42,14 @@ ASKED: Final = (
 )
 BATCH_METRICS: Final = """\
 # TYPE nimbusguard_pipeline_runs_total counter
-nimbusguard_pipeline_runs_total{status="succeeded"} 3
-nimbusguard_pipeline_runs_total{status="failed"} 1
+nimbusguard_pipeline_runs_total{outcome="succeeded"} 3
+nimbusguard_pipeline_runs_total{outcome="failed"} 1
 # TYPE nimbusguard_model_training_duration_seconds gauge
-nimbusguard_model_training_duration_seconds 312.5
+nimbusguard_model_training_duration_seconds{seed="1"} 312.5
 # TYPE nimbusguard_model_accuracy gauge
-nimbusguard_model_accuracy 0.97
+nimbusguard_model_accuracy{model="nimbusguard-dqn"} 0.97
 # TYPE nimbusguard_hyperparameter_experiments_total counter
-nimbusguard_hyperparameter_experiments_total{status="succeeded"} 20
+nimbusguard_hyperparameter_experiments_total{outcome="succeeded"} 20
 """
 """As a finished run of the pipeline leaves them at the Pushgateway."""
 

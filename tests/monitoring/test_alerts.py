@@ -149,7 +149,7 @@ CASES = {
     ),
     "NimbusGuardCanaryDisagrees": Case(compared(50), compared(10), 200),
     "NimbusGuardPipelineFailed": one(
-        'nimbusguard_pipeline_runs_total{status="failed"}', "0x30 1x60", "1x90"
+        'nimbusguard_pipeline_runs_total{outcome="failed"}', "0x30 1x60", "1x90"
     ),
 }
 

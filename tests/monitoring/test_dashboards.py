@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.live.processes import wait_until
+from tests.live.processes import ROOT, wait_until
 from tests.monitoring.stack import MONITORING, WORKLOADS, WatchedSystem
 
 BOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
@@ -149,6 +149,21 @@ def test_a_dashboard_can_be_provisioned(path: Path) -> None:
     assert all(panel["title"] and panel["description"] for panel in panels)
     assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+
+
+def test_the_pod_monitor_finds_the_operator() -> None:
+    """Its labels, its port by name, and labels of its own that are left as they are."""
+    monitor = yaml.safe_load((MONITORING / "podmonitor.yaml").read_text())["spec"]
+    text = (ROOT / "manifests/autoscaler/deployment.yaml").read_text()
+    (deployment,) = (one for one in yaml.safe_load_all(text) if one["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]
+
+    assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["namespaceSelector"]["matchNames"] == [deployment["metadata"]["namespace"]]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    ports = {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
+    assert endpoint["port"] in ports
+    assert endpoint["honorLabels"] is True
 
 
 def test_the_config_maps_hold_every_dashboard_and_rule() -> None:
