@@ -41,7 +41,7 @@ class Distribution:
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Count many values at once."""
-        ordered = np.sort(np.array(values))
+        ordered = np.sort(values)
         up_to = np.searchsorted(ordered, self._bounds, side="right").tolist()
         below = 0
         for index, amount in enumerate((*up_to, len(values))):

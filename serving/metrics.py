@@ -6,6 +6,7 @@ one event loop, so plain integers do; a collector turns them into metrics when t
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -30,8 +31,10 @@ STATE_BUCKETS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Tenths of a feature's range, and its lower bound by itself: what is idle, imputed or clipped."""
 MARGIN_BUCKETS: Final = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _PENDING_ANSWERS: Final = 1024
-_PENDING_BATCHES: Final = 64
+_PENDING_BATCHES: Final = 256
 """Batches whose decisions are counted together; of one row or of thousands."""
+_PENDING_ROWS: Final = 16_384
+"""Rows of them at most: 0.6 MiB."""
 _NO_ROWS: Final[NDArray[np.float64]] = np.empty((0, STATE_DIM))
 
 
@@ -63,7 +66,7 @@ class ServingMetrics(Collector):
 
     def __init__(self, component: str, model_name: str) -> None:
         self._labels = [component, model_name]
-        self._answered: dict[tuple[str, str], list[float]] = {}
+        self._answered: dict[tuple[str, str], array[float]] = {}
         self._requests: dict[tuple[str, str], int] = {}
         self._latency: dict[str, Distribution] = {}
         self._stages: dict[str, Distribution] = {}
@@ -78,6 +81,7 @@ class ServingMetrics(Collector):
         self._states = ColumnDistributions(STATE_DIM, STATE_BUCKETS)
         self._margins = ColumnDistributions(1, MARGIN_BUCKETS)
         self._decided: list[Decided] = []
+        self._decided_rows = 0
         self._last_rows = _NO_ROWS
         self._non_finite = 0
         self.snapshot: Callable[[], ServingState] = ServingState
@@ -89,7 +93,7 @@ class ServingMetrics(Collector):
         """One answer: its route, its HTTP status or gRPC code, how long it took, and its trace."""
         answered = self._answered.get((route, status))
         if answered is None:
-            answered = self._answered[route, status] = []
+            answered = self._answered[route, status] = array("d")
         answered.append(seconds)
         if len(answered) >= _PENDING_ANSWERS:
             self._count_answers()
@@ -110,7 +114,7 @@ class ServingMetrics(Collector):
             key = (route, status)
             self._requests[key] = self._requests.get(key, 0) + len(seconds)
             self._latency_of(route).observe_all(seconds)
-            seconds.clear()
+            del seconds[:]
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """How long one stage of a batch took."""
@@ -134,7 +138,8 @@ class ServingMetrics(Collector):
     def observe_decisions(self, decided: Decided) -> None:
         """The decisions of one batch; its arrays must not change afterwards."""
         self._decided.append(decided)
-        if len(self._decided) >= _PENDING_BATCHES:
+        self._decided_rows += len(decided.actions)
+        if len(self._decided) >= _PENDING_BATCHES or self._decided_rows >= _PENDING_ROWS:
             self._count_decisions()
 
     def count_feature(self, feature: str, event: str, amount: int) -> None:
@@ -144,7 +149,7 @@ class ServingMetrics(Collector):
 
     def _count_decisions(self) -> None:
         """Count the batches since the last time, all at once for each version."""
-        decided, self._decided = self._decided, []
+        decided, self._decided, self._decided_rows = self._decided, [], 0
         for version in {each.version for each in decided}:
             batches = [each for each in decided if each.version == version]
             actions = np.concatenate([each.actions for each in batches])  # (N,)
@@ -152,9 +157,10 @@ class ServingMetrics(Collector):
                 if amount:
                     key = (name, version)
                     self._actions[key] = self._actions.get(key, 0) + amount
-        for each in decided:
-            self._margins.observe(each.margins[:, None])
-        for event in ("clipped", "imputed") if decided else ():
+        if not decided:
+            return
+        self._margins.observe(np.concatenate([each.margins for each in decided])[:, None])
+        for event in ("clipped", "imputed"):
             mask = np.concatenate([getattr(each, event) for each in decided])  # (N, F)
             for feature in np.flatnonzero(mask.any(axis=0)) if mask.any() else ():
                 amount = int(np.count_nonzero(mask[:, feature]))

@@ -97,13 +97,11 @@ def begin_batch(tracer: Tracer | None, calls: Sequence[Call[Any, Any]], rows: in
 
 
 @contextmanager
-def ending(span: Span | None) -> Iterator[None]:
+def ending(span: Span) -> Iterator[Span]:
     """End a span with the block, with the error that leaves it if one does."""
     try:
-        yield
+        yield span
     except BaseException as error:
-        if span is not None:
-            span.end(f"{type(error).__name__}: {error}")
+        span.end(f"{type(error).__name__}: {error}")
         raise
-    if span is not None:
-        span.end()
+    span.end()

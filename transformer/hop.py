@@ -138,14 +138,17 @@ def joined_ids(traces: Sequence[Trace]) -> bytes:
     return b",".join([trace.request_id for trace in traces[:_MAX_TRACED]])
 
 
-def handed_on(trace: Trace, hop: Span | None) -> Trace:
-    """What travels with a batch where requests are traced: the hop's span, or a word that says no.
+def handed_on(trace: Trace, hop: Span) -> Trace:
+    """What travels with a batch that is traced: the span of the hop."""
+    return Trace(trace.request_id, hop.traceparent, hop.tracestate)
 
-    Without that word the predictor would throw the dice itself, and begin traces in the middle.
+
+def untraced(trace: Trace) -> Trace:
+    """What travels with a batch that is not, where others are: a word that says no.
+
+    Without it the predictor would throw the dice itself, and begin traces in the middle.
     """
-    if hop is None:
-        return trace._replace(traceparent=_NOT_SAMPLED, tracestate=None)
-    return trace._replace(traceparent=hop.traceparent, tracestate=hop.tracestate)
+    return Trace(trace.request_id, _NOT_SAMPLED)
 
 
 def first_traced(traces: Sequence[Trace]) -> Trace | None:

@@ -27,7 +27,7 @@ from nimbusguard.contract.features import NAMES, STATE_DIM
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
 from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
-from nimbusguard.telemetry.spans import Kind, Span, Tracer
+from nimbusguard.telemetry.spans import Kind, Tracer
 from serving.batching import MicroBatcher
 from serving.calls import Call, ModelService, deliver, refuse
 from serving.deadlines import Deadlines
@@ -35,7 +35,7 @@ from serving.metrics import Decided, ServingMetrics, ServingState
 from serving.settings import ServerSettings
 from serving.tracing import begin_batch, ending
 from transformer import schema
-from transformer.hop import HopAnswer, PredictorClient, handed_on
+from transformer.hop import HopAnswer, PredictorClient, handed_on, untraced
 from transformer.lookup import WorkloadLookup
 from transformer.options import options_of_tensors
 from transformer.postprocess import Answering, Decisions, decide
@@ -311,11 +311,11 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         if self._tracer is None:
             return await self._client.infer(state, traces, deadline_at)
         batch = begin_batch(self._tracer, calls, len(state))
-        hop: Span | None = None
-        if batch is not None:
-            hop = self._tracer.start("predict", Kind.CLIENT, batch)
-        traces[0] = handed_on(traces[0], hop)
-        with ending(batch), ending(hop):
+        if batch is None:
+            traces[0] = untraced(traces[0])
+            return await self._client.infer(state, traces, deadline_at)
+        with ending(batch), ending(self._tracer.start("predict", Kind.CLIENT, batch)) as hop:
+            traces[0] = handed_on(traces[0], hop)
             return await self._client.infer(state, traces, deadline_at)
 
     def _resolve(self, calls: list[TransformerCall]) -> tuple[list[TransformerCall], Imputed]:
