@@ -304,7 +304,7 @@ class Controller:
     ) -> None:
         metrics = self._parts.metrics
         for one, result in zip(known, results, strict=True):
-            if one.entry in self._fleet and one.entry.policy is one.policy:  # nor changed meanwhile
+            if one.entry in self._fleet and one.entry.policy == one.policy:  # nor changed meanwhile
                 metrics.saw_evaluation(result, self._arm(one.policy))
         modes = Counter(entry.policy.spec.mode if entry.policy else None for entry in self._fleet)
         metrics.saw_policies(modes)
