@@ -18,6 +18,7 @@ from autoscaler.arms import Arm, arm_of
 from autoscaler.fleet import Entry, Fleet
 from autoscaler.judgement import Look, decision_id, shadow_of
 from autoscaler.kube import Conflict
+from autoscaler.logs import log_decision
 from autoscaler.loop import Case, Evaluation, LoopSettings, evaluate, observation_of
 from autoscaler.metrics import OperatorMetrics
 from autoscaler.observe import Prometheus, Reading, observe
@@ -32,10 +33,12 @@ from autoscaler.status import (
     scaled_event,
     unreadable_status,
 )
+from autoscaler.tracing import current, evaluation, step
 from autoscaler.writers import Writers, conflict_of
 from nimbusguard.client.fallback import DecisionChain, Recommendation
 from nimbusguard.client.observation import Observation
 from nimbusguard.contract.errors import NimbusGuardError, NotFound
+from nimbusguard.telemetry.spans import Tracer
 
 _LOG: Final = logging.getLogger(__name__)
 METRICS_DEADLINE_S: Final = 2.0
@@ -58,6 +61,8 @@ class Parts:
     now: Callable[[], datetime]
     """The time on the wall; only recorded and shown."""
     is_leader: Callable[[], bool]
+    tracer: Tracer | None = None
+    """Records sampled evaluations."""
     settings: LoopSettings = field(default_factory=LoopSettings)
     shadow_canary: bool = False
     """Whether the canary is asked about every workload, only to be recorded."""
@@ -116,7 +121,8 @@ class Controller:
 
     async def _guarded(self, due: Sequence[Entry]) -> None:
         try:
-            await self.evaluate(due)
+            with evaluation(self._parts.tracer, len(due)):
+                await self.evaluate(due)
         except Exception:  # noqa: BLE001 - a failed evaluation must not be the last one
             _LOG.exception("evaluation failed", extra={"policies": len(due)})
         finally:
@@ -127,14 +133,19 @@ class Controller:
         """Evaluate entries once, from metrics to status."""
         started_s = self._parts.clock()
         refused = [entry for entry in due if entry.policy is None]
-        known = await self._look([entry for entry in due if entry.policy is not None])
+        with step("look"):
+            known = await self._look([entry for entry in due if entry.policy is not None])
         async with asyncio.TaskGroup() as tasks:
             # Asked beside the others, so that a slow canary delays nothing that is followed.
             shadowed = tasks.create_task(self._shadowed(known))
-            results = self._decide(known, await self._advice(known))
-            problems = await asyncio.gather(
-                *(self._apply(one, result) for one, result in zip(known, results, strict=True))
-            )
+            with step("decide"):
+                results = self._decide(known, await self._advice(known))
+            with step("apply"):
+                problems = await asyncio.gather(
+                    *(self._apply(one, result) for one, result in zip(known, results, strict=True))
+                )
+            for one, result, problem in zip(known, results, problems, strict=True):
+                log_decision(result, self._arm(one.policy), problem)
             await asyncio.gather(
                 *(self._publish_refused(entry) for entry in refused),
                 *(
@@ -143,7 +154,8 @@ class Controller:
                 ),
             )
             self._measure(known, results, self._parts.clock() - started_s)
-        await self._record(known, results, problems, shadowed.result())
+        with step("record"):
+            await self._record(known, results, problems, shadowed.result())
 
     async def _look(self, entries: Sequence[Entry]) -> list[Known]:
         """Replicas and metrics of each workload; one whose replicas are unknown is left out."""
@@ -248,9 +260,15 @@ class Controller:
             one.entry.look = look
             decisions.append(recorder.decided(look, applied=result.applies and problem is None))
             if number in shadowed:
+                self._compare(result.recommendation, shadowed[number])
                 imagined = shadow_of(result, shadowed[number], unix_s)
                 decisions.append(recorder.decided(imagined, applied=False))
         await recorder.keep(decisions, outcomes)
+
+    def _compare(self, stable: Recommendation, canary: Recommendation) -> None:
+        """Count whether two networks agree; a fallback of either says nothing."""
+        if stable.decision is not None and canary.decision is not None:
+            self._parts.metrics.saw_comparison(agrees=canary.action is stable.action)
 
     async def _shadowed(self, known: Sequence[Known]) -> dict[int, Recommendation]:
         """What the canary would do with the workloads that are not its own, by their row."""
@@ -272,8 +290,6 @@ class Controller:
         status = decided_status(result, problems, self._parts.now())
         scaled = result.applies and problem is None
         happened = [scaled_event(result)] if scaled else []
-        if scaled:
-            _LOG.info("scaled", extra={"policy": one.policy.key, "event": happened[0].message})
         await self._parts.publisher.publish(one.entry, status, *happened)
 
     async def _publish_refused(self, entry: Entry) -> None:
@@ -290,9 +306,13 @@ class Controller:
         metrics = self._parts.metrics
         for one, result in zip(known, results, strict=True):
             if self._is_current(one):
-                metrics.saw_evaluation(result)
+                metrics.saw_evaluation(result, self._arm(one.policy))
         modes = Counter(entry.policy.spec.mode if entry.policy else None for entry in self._fleet)
         metrics.saw_policies(modes)
+        metrics.saw_arms(
+            Counter(self._arm(entry.policy) for entry in self._fleet if entry.policy is not None)
+        )
         for arm, chain in self._parts.chains.items():
             metrics.saw_breaker(arm, chain.breaker.state)
-        metrics.duration.observe(seconds)
+        whole = current()
+        metrics.saw_duration(seconds, None if whole is None else whole.trace_id)

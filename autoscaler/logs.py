@@ -1,39 +1,56 @@
-"""One JSON object a line, with whatever a call gave as `extra`."""
+"""The operator's log: one line a decision, and whatever else is said, as JSON."""
 
 from __future__ import annotations
 
 import logging
-import sys
-from datetime import UTC, datetime
 from typing import Final
 
-import orjson
+from autoscaler.arms import Arm
+from autoscaler.loop import Evaluation
+from autoscaler.tracing import current
+from nimbusguard.telemetry.logs import JsonFormatter
+from nimbusguard.telemetry.logs import configure as configure_lines
 
-_OWN: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""What every record holds; the rest is `extra`."""
+__all__ = ["JsonFormatter", "configure", "log_decision"]
 
-
-class JsonLines(logging.Formatter):
-    """A record as a line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat("T", "milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **{key: value for key, value in record.__dict__.items() if key not in _OWN},
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+_LOG: Final = logging.getLogger(__name__)
+_QUIET: Final = ("kopf", "httpx", "aiohttp", "opentelemetry")
 
 
 def configure() -> None:
-    """Write lines of level INFO and above to standard error; the framework only from WARNING on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in ("kopf", "httpx", "aiohttp"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Write lines of level INFO and above to standard error; libraries only from WARNING on."""
+    configure_lines("operator", "info", dict.fromkeys(_QUIET, logging.WARNING))
+
+
+def log_decision(evaluation: Evaluation, arm: Arm, problem: str | None) -> None:
+    """The line of one decision; docs/metrics.md says what each field means.
+
+    Args:
+        evaluation: What was decided.
+        arm: Whose decision counted.
+        problem: Why the target could not be scaled, if it could not.
+    """
+    policy, recommendation = evaluation.policy, evaluation.recommendation
+    decision = recommendation.decision
+    whole = current()
+    fields: dict[str, object] = {
+        "request_id": None if whole is None else whole.request_id,
+        "trace_id": None if whole is None else whole.trace_id,
+        "namespace": policy.namespace,
+        "policy": policy.name,
+        "workload": str(policy.spec.target),
+        "mode": policy.spec.mode.value,
+        "arm": arm.value,
+        "source": recommendation.source.value,
+        "model_version": None if decision is None else decision.model_version,
+        "action": evaluation.action.name,
+        "q_margin": None if decision is None else decision.q_margin,
+        "current_replicas": evaluation.seen.current_replicas,
+        "target_replicas": evaluation.target_replicas,
+        "applied": evaluation.applies and problem is None,
+        "rules": list(evaluation.rules),
+        "flaws": sorted(evaluation.flaws),
+        "problem": problem or evaluation.conflict,
+    }
+    known = {name: value for name, value in fields.items() if value not in (None, [])}
+    _LOG.info("decision", extra=known)

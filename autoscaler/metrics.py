@@ -9,10 +9,16 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from autoscaler.arms import Arm
+from autoscaler.evidence import Flaw
 from autoscaler.loop import Evaluation
 from autoscaler.policy_spec import Mode, ScalingPolicy
+from autoscaler.rails import Rail
+from autoscaler.workload_metrics import WorkloadMetrics
+from nimbusguard import __version__
 from nimbusguard.client.breaker import BreakerState
 from nimbusguard.client.validation import Outcome, Report
+from nimbusguard.contract.fingerprint import FINGERPRINT
+from nimbusguard.policy.guard import Rule
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OUTCOMES: Final = {Outcome.PASSED: 1.0, Outcome.FAILED: 0.0, Outcome.UNKNOWN: -1.0}
@@ -31,10 +37,38 @@ class OperatorMetrics:
         )
         self.decisions = Counter(
             "nimbusguard_operator_decisions",
-            "Decisions by the source that made them and the action.",
-            ["source", "action"],
+            "Decisions by the source that made them, the action, the version and the arm.",
+            ["source", "action", "model_version", "arm"],
             registry=registry,
         )
+        self.workloads = WorkloadMetrics()
+        registry.register(self.workloads)
+        self.arms = Gauge(
+            "nimbusguard_operator_arm_policies",
+            "Policies whose workloads an arm decides for.",
+            ["arm"],
+            registry=registry,
+        )
+        self.comparisons = Counter(
+            "nimbusguard_canary_comparisons",
+            "Decisions of stable that the canary was asked about too: agree or disagree.",
+            ["verdict"],
+            registry=registry,
+        )
+        build = Gauge(
+            "nimbusguard_build_info",
+            "1, with the version of the program.",
+            ["component", "version"],
+            registry=registry,
+        )
+        build.labels("operator", __version__).set(1.0)
+        table = Gauge(
+            "nimbusguard_operator_contract_info",
+            "1, with the fingerprint of the feature table that this operator speaks.",
+            ["fingerprint"],
+            registry=registry,
+        )
+        table.labels(FINGERPRINT).set(1.0)
         self.rules = Counter(
             "nimbusguard_operator_rules",
             "Recommendations that a rule of the guard or of the operator changed.",
@@ -98,21 +132,57 @@ class OperatorMetrics:
             ["result"],
             registry=registry,
         )
+        self._announce()
 
-    def saw_evaluation(self, evaluation: Evaluation) -> None:
+    def _announce(self) -> None:
+        """Show counters from 0 on: a rate does not see a series' first value."""
+        for rule in (*(one.value for one in Rail), *(one.name for one in Rule if one.name)):
+            self.rules.labels(rule)
+        for flaw in Flaw:
+            self.flaws.labels(flaw.value)
+        for result in ("ok", "conflict", "failed"):
+            self.scalings.labels(result)
+        for result in ("ok", "failed"):
+            self.experience.labels(result)
+        for verdict in ("agree", "disagree"):
+            self.comparisons.labels(verdict)
+
+    def saw_evaluation(self, evaluation: Evaluation, arm: Arm = Arm.STABLE) -> None:
         """Count a decision and show what it asks for."""
-        self.decisions.labels(evaluation.recommendation.source.value, evaluation.action.name).inc()
+        decision = evaluation.recommendation.decision
+        version = "" if decision is None else decision.model_version
+        source = evaluation.recommendation.source.value
+        self.decisions.labels(source, evaluation.action.name, version, arm.value).inc()
+        self.workloads.saw(evaluation)
         for rule in evaluation.rules:
             self.rules.labels(rule).inc()
         for flaw in evaluation.flaws:
             self.flaws.labels(flaw.value).inc()
         if evaluation.policy.spec.mode is Mode.SHADOW:
-            self.saw_removal(evaluation.policy)
+            self._withdraw(evaluation.policy)
         else:
             self.desired.labels(*_labels(evaluation.policy)).set(evaluation.target_replicas)
 
     def saw_removal(self, policy: ScalingPolicy) -> None:
-        """Show no wish of a policy that is gone: it would be followed for ever."""
+        """Show nothing more of a policy that is gone."""
+        self.workloads.forget(policy)
+        self._withdraw(policy)
+
+    def saw_comparison(self, *, agrees: bool) -> None:
+        """Count a decision of both arms about one workload."""
+        self.comparisons.labels("agree" if agrees else "disagree").inc()
+
+    def saw_arms(self, arms: Mapping[Arm, int]) -> None:
+        """Show how the workloads are shared out."""
+        for arm in Arm:
+            self.arms.labels(arm.value).set(arms.get(arm, 0))
+
+    def saw_duration(self, seconds: float, trace_id: str | None) -> None:
+        """Count an evaluation; its trace becomes its bucket's example."""
+        self.duration.observe(seconds, None if trace_id is None else {"trace_id": trace_id})
+
+    def _withdraw(self, policy: ScalingPolicy) -> None:
+        """Show no wish of a policy any more: it would be followed for ever."""
         with suppress(KeyError):  # it was never evaluated
             self.desired.remove(*_labels(policy))
 

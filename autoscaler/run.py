@@ -35,6 +35,7 @@ from autoscaler.publish import Publisher
 from autoscaler.recording import Recorder
 from autoscaler.scale import Scaler
 from autoscaler.settings import OperatorSettings
+from autoscaler.tracing import TracedClient
 from autoscaler.watch import registry_of, watch
 from autoscaler.web import serve
 from autoscaler.writers import read_writers
@@ -51,6 +52,7 @@ from nimbusguard.console.journal import Journal
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError
 from nimbusguard.contract.normalization import absent_as_zero_mask
 from nimbusguard.settings import Settings
+from nimbusguard.telemetry.spans import Tracer
 
 _LOG: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.25
@@ -70,7 +72,12 @@ class Operator:
     """Everything that one process holds; made, run once, and closed."""
 
     def __init__(
-        self, shared: Settings, own: OperatorSettings, access: ClusterAccess, stack: AsyncExitStack
+        self,
+        shared: Settings,
+        own: OperatorSettings,
+        access: ClusterAccess,
+        stack: AsyncExitStack,
+        tracer: Tracer | None = None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -79,6 +86,7 @@ class Operator:
             own: Settings of the operator alone.
             access: The API server.
             stack: Closes what was opened.
+            tracer: Records sampled evaluations; None where nothing is traced.
 
         Raises:
             InvalidRequest: There is no Prometheus to ask.
@@ -134,6 +142,7 @@ class Operator:
                 clock=self._clock,
                 now=_now,
                 is_leader=lambda: self._election.is_leader,
+                tracer=tracer,
                 settings=LoopSettings(evidence=evidence),
                 shadow_canary=own.shadow_canary,
             ),
@@ -206,7 +215,7 @@ class Operator:
         return DecisionChain(
             FallbackSettings(absent_as_zero=self._own.absent_as_zero),
             clock=self._clock,
-            kserve=client,
+            kserve=TracedClient(client),
             local_model=self._models.current if shared.fallback_to_local else lambda: None,
             refuse=validator.refuse,
         )

@@ -16,6 +16,7 @@ from bench import machine, results
 from bench.expected import WrongAnswerError
 from bench.load import LoadFailedError
 from bench.measure import Options, run_table
+from bench.observability import run_observability
 from bench.overload import run_overload
 from bench.pages import write_pages
 from bench.plan import full_plan, quick_plan
@@ -40,6 +41,7 @@ PARTS: Final[dict[str, str]] = {
     "memory": "memory after each kind of load",
     "profile": "where the CPU time of one request goes",
     "ray": "the predictor on Ray with one and two replicas",
+    "observability": "what metrics and traces cost",
     "report": "write the page and the plot again from what was measured",
     "all": "every part, one after another",
 }
@@ -50,7 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure the two services beside the SDK and the bare web server.",
-        epilog="\n".join(f"  {name:10}{text}" for name, text in PARTS.items()),
+        epilog="\n".join(f"  {name:14}{text}" for name, text in PARTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("part", choices=PARTS, help="what to measure")
@@ -119,6 +121,7 @@ def _chosen(args: argparse.Namespace, options: Options) -> list[tuple[str, Calla
         "memory": lambda: run_memory(options),
         "profile": lambda: run_profile(options),
         "ray": lambda: run_ray(options),
+        "observability": lambda: run_observability(options),
     }
     if args.part == "report":
         return []

@@ -265,6 +265,28 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One workload without recording, with metrics, and with traces too; one entry a round."""
+
+    workload: str
+    silent: tuple[Measurement, ...]
+    metrics: tuple[Measurement, ...]
+    traced: tuple[Measurement, ...]
+
+    def share(
+        self, rounds: tuple[Measurement, ...], value: Callable[[Measurement], float]
+    ) -> float:
+        """Median over the rounds of a pair's value over that of the silent one."""
+        pairs = zip(rounds, self.silent, strict=True)
+        return median(value(one) / value(other) for one, other in pairs)
+
+    @property
+    def kept(self) -> float:
+        """Share of the throughput that is left with metrics and traces."""
+        return self.share(self.traced, lambda each: each.rate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """Everything that has been measured; a section that was not run is None."""
 
@@ -275,3 +297,4 @@ class Document:
     ray: Ray | None = None
     memory: tuple[Stage, ...] | None = None
     profile: tuple[Profile, ...] | None = None
+    observability: tuple[Observed, ...] | None = None

@@ -13,6 +13,7 @@ from bench.records import (
     Cell,
     Document,
     Measurement,
+    Observed,
     Overload,
     Poison,
     Profile,
@@ -34,6 +35,7 @@ _SECTIONS = {
     "soak": "Soak",
     "memory": "Memory",
     "profile": "Profile",
+    "observability": "Observability",
 }
 
 
@@ -66,6 +68,8 @@ def render(document: Document, origins: Mapping[str, Provenance], *, plot: str |
         parts += ["## Soak", soak_table(document.soak)]
     if document.memory is not None:
         parts += ["## Memory by load", memory_table(document.memory)]
+    if document.observability is not None:
+        parts += ["## What metrics and traces cost", observability_table(document.observability)]
     if document.profile is not None:
         parts += ["## Where the CPU time of one request goes", profile_table(document.profile)]
     return "\n\n".join(parts) + "\n"
@@ -282,6 +286,29 @@ _RAY_CORES: Final[tuple[Callable[[RayLoad], float], ...]] = (
     lambda each: each.generator_cores,
     lambda each: each.other_cores,
 )
+
+
+def observability_table(observed: Sequence[Observed]) -> str:
+    """Throughput, CPU and latency without recording, with metrics, and with traces too."""
+    header = ["", "", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "errors"]
+    header += ["requests/s over nothing recorded", "CPU over nothing recorded"]
+    rows = []
+    for each in observed:
+        for name, rounds in (
+            ("nothing recorded", each.silent),
+            ("metrics", each.metrics),
+            ("metrics, and traces of 1 %", each.traced),
+        ):
+            figures = [number(median(value(one) for one in rounds)) for value in (rate, p50, p99)]
+            figures.append(number(median(_cpu(one) for one in rounds)))
+            shares = [f"{each.share(rounds, value):.3f}" for value in (rate, _cpu)]
+            errors = str(sum(one.errors for one in rounds))
+            first = each.workload if rounds is each.silent else ""
+            rows.append([first, name, *figures, errors, *shares])
+    return (
+        f"{len(observed[0].silent)} rounds; the order turns around with each, and the last two"
+        " columns are medians of the ratios within rounds.\n\n" + markdown(header, rows)
+    )
 
 
 def poison_table(poison: Poison) -> str:

@@ -20,6 +20,7 @@ from bench.records import (
     Checkpoint,
     Document,
     Measurement,
+    Observed,
     Overload,
     Poison,
     ProcessRecord,
@@ -72,6 +73,9 @@ def load(path: Path) -> tuple[Document, dict[str, Provenance]]:
         ray=_ray(found["ray"]) if "ray" in found else None,
         memory=tuple(Stage(**each) for each in found["memory"]) if "memory" in found else None,
         profile=tuple(Profile(**each) for each in found["profile"]) if "profile" in found else None,
+        observability=tuple(_observed(each) for each in found["observability"])
+        if "observability" in found
+        else None,
     )
     origins = {name: Provenance(**section["provenance"]) for name, section in sections.items()}
     return document, origins
@@ -85,6 +89,14 @@ def _poison(record: dict[str, Any]) -> Poison:
 def _soak(record: dict[str, Any]) -> Soak:
     points = tuple(Checkpoint(**each) for each in record["checkpoints"])
     return Soak(**record | {"checkpoints": points})
+
+
+def _observed(record: dict[str, Any]) -> Observed:
+    rounds = {
+        name: tuple(Measurement(**each) for each in record[name])
+        for name in ("silent", "metrics", "traced")
+    }
+    return Observed(workload=record["workload"], **rounds)
 
 
 def _ray(record: dict[str, Any]) -> Ray:

@@ -260,6 +260,14 @@ TARGETS: Final[tuple[Target, ...]] = (
         "Ray: requests/s with two replicas over one, given the cores",
         lambda document: None if document.ray is None else document.ray.scaling,
     ),
+    _at_least(
+        0.95,
+        "times",
+        "Observability: requests/s with metrics and traces of 1 % over a pair without both",
+        lambda document: (
+            min(each.kept for each in document.observability) if document.observability else None
+        ),
+    ),
     _at_most(
         0,
         "answers",

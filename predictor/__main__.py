@@ -9,6 +9,7 @@ from serving.deferred import defer_unused
 
 defer_unused()  # before anything that imports the SDK
 
+from nimbusguard.telemetry.tracing import tracing
 from predictor.assembly import assemble_predictor
 from serving.flags import make_parser, parse_flags, run_main
 from serving.model import ServedModel
@@ -21,10 +22,13 @@ def serve(settings: ServerSettings) -> None:
     parser = make_parser("predictor")
     parser.add_argument("--model_dir", help="version directory; goes before MODEL_DIR")
     flags = parse_flags(parser, None)
-    service, metrics = assemble_predictor(flags.model_name, settings, os.environ, flags.model_dir)
-    model = ServedModel(service)
-    model.load()
-    Server(service, metrics, settings, flags).start([model])
+    with tracing(os.environ, "predictor") as tracer:
+        service, metrics = assemble_predictor(
+            flags.model_name, settings, os.environ, flags.model_dir, tracer
+        )
+        model = ServedModel(service)
+        model.load()
+        Server(service, metrics, settings, flags, tracer=tracer).start([model])
 
 
 if __name__ == "__main__":

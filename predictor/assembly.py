@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from model_store.packaged import packaged_path, packaged_store
+from nimbusguard.telemetry.spans import Tracer
 from predictor.loader import load_version
 from predictor.service import PredictorService
 from predictor.settings import predictor_settings, version_directory
@@ -28,6 +29,7 @@ def assemble_predictor(
     settings: ServerSettings,
     environ: Mapping[str, str],
     model_dir: str | None = None,
+    tracer: Tracer | None = None,
 ) -> Predictor:
     """Load the version that the settings name.
 
@@ -37,7 +39,8 @@ def assemble_predictor(
     own = predictor_settings(environ, model_dir)
     network = load_version(version_directory(own, _packaged_version))
     metrics = ServingMetrics("predictor", model_name)
-    return Predictor(PredictorService(model_name, network, settings, metrics), metrics)
+    service = PredictorService(model_name, network, settings, metrics, tracer)
+    return Predictor(service, metrics)
 
 
 def _packaged_version() -> Path:

@@ -20,6 +20,9 @@ from ray import serve
 from ray.serve.metrics import Counter
 
 from nimbusguard.contract.features import STATE_DIM
+from nimbusguard.telemetry.settings import tracing_settings
+from nimbusguard.telemetry.spans import Tracer
+from nimbusguard.telemetry.tracing import open_tracer
 from predictor.assembly import assemble_predictor
 from predictor.service import PredictorService
 from predictor.settings import RaySettings, ray_settings
@@ -41,14 +44,17 @@ _PROBE_STATE: Final = np.full((1, STATE_DIM), 0.5, dtype=np.float32)
 class Replica:
     """What one replica process holds."""
 
-    def __init__(self, service: PredictorService, metrics: ServingMetrics) -> None:
+    def __init__(
+        self, service: PredictorService, metrics: ServingMetrics, tracer: Tracer | None
+    ) -> None:
         self.service = service
         self.metrics = metrics
-        self.servicer = InferenceServicer(service, metrics)
+        self.tracer = tracer
+        self.servicer = InferenceServicer(service, metrics, tracer)
 
     def front(self, settings: ServerSettings) -> AsgiFront:
         """The REST front."""
-        return AsgiFront(RestApp(self.service, self.metrics), settings.max_body_bytes)
+        return AsgiFront(RestApp(self.service, self.metrics, self.tracer), settings.max_body_bytes)
 
 
 @cache
@@ -56,7 +62,9 @@ def replica() -> Replica:
     """The replica of this process; a process is one replica."""
     environ = os.environ  # noqa: TID251 - a replica's settings come from its environment alone
     settings = server_settings(environ)
-    return Replica(*assemble_predictor(environ[MODEL_NAME_KEY], settings, environ))
+    tracer = open_tracer(tracing_settings(environ), "predictor")
+    predictor = assemble_predictor(environ[MODEL_NAME_KEY], settings, environ, tracer=tracer)
+    return Replica(*predictor, tracer)
 
 
 def _make_front() -> AsgiFront:

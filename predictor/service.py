@@ -20,6 +20,7 @@ from nimbusguard.contract.errors import InvalidRequest, NonFiniteOutput
 from nimbusguard.contract.features import STATE_DIM
 from nimbusguard.contract.messages import check_row_count, parse_states
 from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
+from nimbusguard.telemetry.spans import Kind, Tracer
 from predictor.explanation import PredictorExplanation
 from predictor.loader import LoadedModel
 from predictor.states import (
@@ -35,6 +36,7 @@ from serving.batching import MicroBatcher
 from serving.calls import Call, ModelService, deliver
 from serving.metrics import ServingMetrics, ServingState
 from serving.settings import ServerSettings
+from serving.tracing import begin_batch, ending
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class PredictorService(ModelService[States, QValues]):
         network: The version that answers.
         settings: Limits.
         metrics: Counts batches and failures.
+        tracer: Records batches with sampled requests in them.
     """
 
     component: ClassVar[str] = "predictor"
@@ -74,9 +77,15 @@ class PredictorService(ModelService[States, QValues]):
     )
 
     def __init__(
-        self, name: str, network: LoadedModel, settings: ServerSettings, metrics: ServingMetrics
+        self,
+        name: str,
+        network: LoadedModel,
+        settings: ServerSettings,
+        metrics: ServingMetrics,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = name
+        self._tracer = tracer
         self._network = network
         self._max_rows = settings.max_rows
         self._metrics = metrics
@@ -178,8 +187,10 @@ class PredictorService(ModelService[States, QValues]):
             return
         self._metrics.observe_batch(len(state))
         began = time.perf_counter()
+        self._metrics.observe_stage("queue", began - calls[0].arrived)
+        self._metrics.observe_states(state)
         try:
-            q_values = self._network.infer(state)
+            q_values = self._infer(calls, state)
         except NonFiniteOutput as error:
             self._metrics.count_non_finite()
             if len(calls) == 1:
@@ -198,6 +209,13 @@ class PredictorService(ModelService[States, QValues]):
         for call in calls:
             deliver(call, q_values[start : start + call.rows])
             start += call.rows
+
+    def _infer(self, calls: list[PredictorCall], state: NDArray[np.float32]) -> QValues:
+        batch = begin_batch(self._tracer, calls, len(state))
+        if batch is None or self._tracer is None:
+            return self._network.infer(state)
+        with ending(batch), ending(self._tracer.start("forward", Kind.INTERNAL, batch)):
+            return self._network.infer(state)
 
 
 def _refuse(call: PredictorCall) -> bool:

@@ -26,13 +26,14 @@ from nimbusguard.contract.tensors import (
     infer_document,
     parse_infer,
 )
-from serving.calls import Call, ModelService, OutputChoice
+from nimbusguard.telemetry.spans import Tracer
+from serving.calls import Call, ModelService, OutputChoice, Trace
 from serving.console import ConsoleRoutes
 from serving.http_message import HttpRequest
 from serving.metrics import ServingMetrics
 from serving.openapi import openapi_document
 from serving.status import retry_after_of, status_of
-from serving.tracing import trace_of
+from serving.tracing import begin, trace_id_of, trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 _OCTETS: Final = b"application/octet-stream"
 _HEADER_LENGTH: Final = b"inference-header-content-length"
 _MAX_DIGITS: Final = 20
+_SERVER_ERROR: Final = 500
 _NOTHING: Final = memoryview(b"")
 _OVERLOADED: Final = b'{"error":"overloaded: as many requests wait as may; retry, or add replicas"}'
 _RETRY_SOON: Final = {b"retry-after": b"%d" % Overloaded.retry_after_s}
@@ -53,10 +55,16 @@ _MODEL: Final = re.compile(rb"/v[12]/models/([^/:]+)(?:[:/].*)?")
 class RestApp(Generic[PayloadT, ResultT]):
     """Answers requests for one model."""
 
-    def __init__(self, service: ModelService[PayloadT, ResultT], metrics: ServingMetrics) -> None:
+    def __init__(
+        self,
+        service: ModelService[PayloadT, ResultT],
+        metrics: ServingMetrics,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._service = service
         self._metrics = metrics
         self._choice = OutputChoice(service)
+        self._tracer = tracer
         self._openapi = orjson.dumps(openapi_document(service))
         self._routes = self._make_routes()
 
@@ -73,22 +81,27 @@ class RestApp(Generic[PayloadT, ResultT]):
             fail(request, error)
         except Exception as error:
             # A defect of ours, never the caller's doing: told once, with its traceback.
-            request_id = request.request_id.decode("latin-1")
-            logger.exception("unexpected error", extra={"request_id": request_id})
+            logger.exception("unexpected error", extra=_identity(request))
             fail(request, error)
 
     def observe(self, request: HttpRequest, status: int) -> None:
         """Count an answer."""
         seconds = time.perf_counter() - request.started
-        self._metrics.observe_request(request.route, str(status), seconds)
+        span = None if request.trace is None else request.trace.span
+        trace_id = None if span is None else span.trace_id
+        self._metrics.observe_request(request.route, str(status), seconds, trace_id)
+        if span is not None:
+            span.set("http.response.status_code", status)
+            span.end(f"answered {status}" if status >= _SERVER_ERROR else None)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "request",
                 extra={
-                    "request_id": request.request_id.decode("latin-1"),
+                    **_identity(request),
                     "route": request.route,
                     "status": status,
                     "seconds": round(seconds, 6),
+                    "model_version": self._service.version,
                 },
             )
 
@@ -208,19 +221,27 @@ class RestApp(Generic[PayloadT, ResultT]):
 
     # Inference
 
+    def _begin(self, request: HttpRequest, route: str) -> None:
+        request.route = route
+        headers = request.headers
+        trace = trace_of(
+            request.request_id, headers.get(b"traceparent"), headers.get(b"tracestate")
+        )
+        request.trace = begin(self._tracer, route, trace, self._service.version)
+
     def _predict(self, request: HttpRequest) -> None:
-        request.route = "v1_predict"
+        self._begin(request, "v1_predict")
         _answer_v1(request, self._service)
 
     def _explain(self, request: HttpRequest) -> None:
-        request.route = "v1_explain"
+        self._begin(request, "v1_explain")
         explanation = self._service.explanation
         assert explanation is not None, "the route is there only with it"  # noqa: S101
         explanation.check_room()
         _answer_v1(request, explanation)
 
     def _infer(self, request: HttpRequest) -> None:
-        request.route = "v2_infer"
+        self._begin(request, "v2_infer")
         document, tail = _split_binary(request)
         infer = parse_infer(document, tail, self._service.inputs)
         service = self._choice.of(infer.outputs or ())
@@ -243,11 +264,7 @@ class _RestCall(Call[PayloadT, ResultT]):
         request: HttpRequest,
         service: ModelService[PayloadT, ResultT],
     ) -> None:
-        headers = request.headers
-        trace = trace_of(
-            request.request_id, headers.get(b"traceparent"), headers.get(b"tracestate")
-        )
-        super().__init__(payload, rows, trace)
+        super().__init__(payload, rows, request.trace or Trace(request.request_id))
         self.request = request
         self.service = service
 
@@ -296,6 +313,14 @@ def fail(request: HttpRequest, error: BaseException) -> None:
     retry_after = retry_after_of(error)
     headers = {} if retry_after is None else {b"retry-after": b"%d" % retry_after}
     request.respond(status.http, body, headers=headers)
+
+
+def _identity(request: HttpRequest) -> dict[str, str]:
+    """The fields of a log line by which a request is found again."""
+    fields = {"request_id": request.request_id.decode("latin-1")}
+    if request.trace is not None and request.trace.traceparent is not None:
+        fields["trace_id"] = trace_id_of(request.trace.traceparent)
+    return fields
 
 
 def parse_json(request: HttpRequest) -> Any:

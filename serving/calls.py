@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nimbusguard.console.api import ConsoleApi
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
+from nimbusguard.telemetry.spans import Span
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class Trace(NamedTuple):
     request_id: bytes
     traceparent: bytes | None = None
     tracestate: bytes | None = None
+    span: Span | None = None
+    """Ours, if the request is sampled; `traceparent` is then its own."""
 
 
 class Call(Generic[PayloadT, ResultT]):

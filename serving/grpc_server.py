@@ -18,6 +18,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
 from nimbusguard.contract.errors import NimbusGuardError, NotFound, Unavailable
+from nimbusguard.telemetry.spans import Tracer
 from serving.app import model_metadata, server_metadata
 from serving.calls import ModelService, OutputChoice, Trace
 from serving.grpc_codec import parse_request, response_message
@@ -27,7 +28,7 @@ from serving.metrics import ServingMetrics
 from serving.model import FutureCall
 from serving.settings import ServerSettings
 from serving.status import retry_after_of, status_of
-from serving.tracing import RequestIds, trace_of
+from serving.tracing import RequestIds, begin, trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -36,6 +37,9 @@ AnswerT = TypeVar("AnswerT")
 
 logger = logging.getLogger(__name__)
 
+_INFER: Final = "grpc_infer"
+_FAULTLESS: Final = frozenset({"OK", "INVALID_ARGUMENT", "NOT_FOUND", "CANCELLED"})
+"""Codes that are no fault of the server."""
 _SERVICE: Final = "inference.GRPCInferenceService"
 _NO_REPOSITORY: Final = "a version is chosen when the server starts; roll out another one instead"
 
@@ -43,10 +47,16 @@ _NO_REPOSITORY: Final = "a version is chosen when the server starts; roll out an
 class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, ResultT]):
     """The V2 protocol over gRPC for one model."""
 
-    def __init__(self, service: ModelService[PayloadT, ResultT], metrics: ServingMetrics) -> None:
+    def __init__(
+        self,
+        service: ModelService[PayloadT, ResultT],
+        metrics: ServingMetrics,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._service = service
         self._choice = OutputChoice(service)
         self._metrics = metrics
+        self._tracer = tracer
         self._ids = RequestIds()
 
     async def ServerLive(self, request: Any, context: Any) -> Any:
@@ -71,7 +81,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Inference."""
-        return await self._answer(request, context, "grpc_infer", self._infer)
+        return await self._answer(request, context, _INFER, self._infer)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         """Left out on purpose, as over REST: any caller could swap the model."""
@@ -95,7 +105,8 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
         """Run one call, count it, and tell its error in gRPC's terms."""
         began = time.perf_counter()
         code = grpc.StatusCode.CANCELLED.name  # what stays when the caller goes
-        trace = self._trace_of(context)
+        tracer = self._tracer if route == _INFER else None
+        trace = begin(tracer, route, self._trace_of(context), self._service.version)
         try:
             answer = await work(request, trace)
         except NimbusGuardError as error:
@@ -112,7 +123,15 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
             context.set_trailing_metadata((_id_of(trace),))
             return answer
         finally:
-            self._metrics.observe_request(route, code, time.perf_counter() - began)
+            self._observe(route, code, time.perf_counter() - began, trace)
+
+    def _observe(self, route: str, code: str, seconds: float, trace: Trace) -> None:
+        span = trace.span
+        trace_id = None if span is None else span.trace_id
+        self._metrics.observe_request(route, code, seconds, trace_id)
+        if span is not None:
+            span.set("rpc.grpc.status_code", code)
+            span.end(None if code in _FAULTLESS else f"answered {code}")
 
     def _trace_of(self, context: Any) -> Trace:
         metadata = dict(context.invocation_metadata() or ())
@@ -178,10 +197,12 @@ class GrpcServer:
         service: ModelService[Any, Any],
         metrics: ServingMetrics,
         settings: ServerSettings,
+        tracer: Tracer | None = None,
     ) -> None:
         self._service = service
         self._metrics = metrics
         self._settings = settings
+        self._tracer = tracer
         self._server: grpc.aio.Server | None = None
         self._health: HealthServicer | None = None
 
@@ -203,7 +224,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),
         ]
         server = grpc.aio.server(options=options)
-        servicer = InferenceServicer(self._service, self._metrics)
+        servicer = InferenceServicer(self._service, self._metrics, self._tracer)
         self._health = HealthServicer(self._service, _SERVICE)
         registrar = Registrar(server, servicer.count_refused)
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, registrar)

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
 from nimbusguard.contract.errors import NimbusGuardError
+from serving.calls import Trace
 
 JSON: Final = b"application/json"
 NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
@@ -55,6 +56,7 @@ class HttpRequest:
         "request_id",
         "route",
         "started",
+        "trace",
     )
 
     def __init__(self, connection: Answering, method: bytes, url: bytes) -> None:
@@ -72,6 +74,8 @@ class HttpRequest:
         self.route = "other"
         """A bounded name for metrics, set by the application."""
         self.started = time.perf_counter()
+        self.trace: Trace | None = None
+        """What travels with an inference; None for all else."""
 
     @property
     def path(self) -> bytes:

@@ -6,18 +6,36 @@ one event loop, so plain integers do; a collector turns them into metrics when t
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from nimbusguard import __version__
+from nimbusguard.contract.actions import ACTION_NAMES
+from nimbusguard.contract.features import NAMES, STATE_DIM
+from serving.distributions import ColumnDistributions, Distribution
+
 LATENCY_BUCKETS_S: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
+STAGE_BUCKETS_S: Final = (0.00001, 0.000025, 0.00005, *LATENCY_BUCKETS_S)
+"""A forward pass of one row takes 30 µs."""
 ROW_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 10_000.0)
+STATE_BUCKETS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Tenths of a feature's range, and its lower bound by itself: what is idle, imputed or clipped."""
+MARGIN_BUCKETS: Final = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_PENDING_ANSWERS: Final = 1024
+_PENDING_BATCHES: Final = 256
+"""Batches whose decisions are counted together; of one row or of thousands."""
+_PENDING_ROWS: Final = 16_384
+"""Rows of them at most: 0.6 MiB."""
+_NO_ROWS: Final[NDArray[np.float64]] = np.empty((0, STATE_DIM))
 
 
 class ServingState(NamedTuple):
@@ -29,29 +47,18 @@ class ServingState(NamedTuple):
     fingerprint: str = ""
 
 
-class Distribution:
-    """A histogram's counts."""
+class Decided(NamedTuple):
+    """What is counted of the decisions of one batch."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def buckets(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative counts by upper bound, and the sum of all values."""
-        total = 0
-        rows: list[tuple[str, float]] = []
-        for bound, amount in zip((*self._bounds, float("inf")), self._counts, strict=True):
-            total += amount
-            rows.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
-        return rows, self._sum
+    version: str
+    actions: NDArray[np.int64]
+    """Indices (B,)."""
+    margins: NDArray[np.float64]
+    """How clear the choices were (B,)."""
+    clipped: NDArray[np.bool_]
+    """(B, F)."""
+    imputed: NDArray[np.bool_]
+    """(B, F)."""
 
 
 class ServingMetrics(Collector):
@@ -59,45 +66,105 @@ class ServingMetrics(Collector):
 
     def __init__(self, component: str, model_name: str) -> None:
         self._labels = [component, model_name]
+        self._answered: dict[tuple[str, str], array[float]] = {}
         self._requests: dict[tuple[str, str], int] = {}
         self._latency: dict[str, Distribution] = {}
         self._stages: dict[str, Distribution] = {}
         self._batch_rows = Distribution(ROW_BUCKETS)
-        self._features: dict[tuple[str, str], int] = {}
+        # From 0 on: a rate does not see a series' first value. Only the transformer counts these.
+        self._features: dict[tuple[str, str], int] = {
+            (name, event): 0
+            for name in (NAMES if component == "transformer" else ())
+            for event in ("clipped", "imputed", "refused")
+        }
         self._actions: dict[tuple[str, str], int] = {}
+        self._states = ColumnDistributions(STATE_DIM, STATE_BUCKETS)
+        self._margins = ColumnDistributions(1, MARGIN_BUCKETS)
+        self._decided: list[Decided] = []
+        self._decided_rows = 0
+        self._last_rows = _NO_ROWS
         self._non_finite = 0
         self.snapshot: Callable[[], ServingState] = ServingState
         """Asked at each scrape; the server sets it."""
 
-    def observe_request(self, route: str, status: str, seconds: float) -> None:
-        """One answer: its route, its HTTP status or gRPC code, and how long it took."""
-        key = (route, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
+    def observe_request(
+        self, route: str, status: str, seconds: float, trace_id: str | None = None
+    ) -> None:
+        """One answer: its route, its HTTP status or gRPC code, how long it took, and its trace."""
+        answered = self._answered.get((route, status))
+        if answered is None:
+            answered = self._answered[route, status] = array("d")
+        answered.append(seconds)
+        if len(answered) >= _PENDING_ANSWERS:
+            self._count_answers()
+        if trace_id is not None:
+            self._latency_of(route).exemplify(seconds, trace_id)
+
+    def _latency_of(self, route: str) -> Distribution:
         latency = self._latency.get(route)
         if latency is None:
             latency = self._latency[route] = Distribution(LATENCY_BUCKETS_S)
-        latency.observe(seconds)
+        return latency
+
+    def _count_answers(self) -> None:
+        """Count what was answered since the last time: many at once cost a third."""
+        for (route, status), seconds in self._answered.items():
+            if not seconds:
+                continue
+            key = (route, status)
+            self._requests[key] = self._requests.get(key, 0) + len(seconds)
+            self._latency_of(route).observe_all(seconds)
+            del seconds[:]
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """How long one stage of a batch took."""
         distribution = self._stages.get(stage)
         if distribution is None:
-            distribution = self._stages[stage] = Distribution(LATENCY_BUCKETS_S)
+            distribution = self._stages[stage] = Distribution(STAGE_BUCKETS_S)
         distribution.observe(seconds)
 
     def observe_batch(self, rows: int) -> None:
         """The rows of one batch."""
         self._batch_rows.observe(rows)
 
+    def observe_values(self, rows: NDArray[np.float64]) -> None:
+        """The raw features (B, F) of one batch, which must not change afterwards."""
+        self._last_rows = rows
+
+    def observe_states(self, states: NDArray[np.float32]) -> None:
+        """The states (B, F) of one batch, which must not change afterwards."""
+        self._states.observe(states)
+
+    def observe_decisions(self, decided: Decided) -> None:
+        """The decisions of one batch; its arrays must not change afterwards."""
+        self._decided.append(decided)
+        self._decided_rows += len(decided.actions)
+        if len(self._decided) >= _PENDING_BATCHES or self._decided_rows >= _PENDING_ROWS:
+            self._count_decisions()
+
     def count_feature(self, feature: str, event: str, amount: int) -> None:
         """Values of a feature that were `clipped`, `imputed` or `refused`."""
         key = (feature, event)
         self._features[key] = self._features.get(key, 0) + amount
 
-    def count_action(self, action: str, version: str, amount: int) -> None:
-        """Decisions by action and by the version that made them."""
-        key = (action, version)
-        self._actions[key] = self._actions.get(key, 0) + amount
+    def _count_decisions(self) -> None:
+        """Count the batches since the last time, all at once for each version."""
+        decided, self._decided, self._decided_rows = self._decided, [], 0
+        for version in {each.version for each in decided}:
+            batches = [each for each in decided if each.version == version]
+            actions = np.concatenate([each.actions for each in batches])  # (N,)
+            for name, amount in zip(ACTION_NAMES, _counts(actions), strict=True):
+                if amount:
+                    key = (name, version)
+                    self._actions[key] = self._actions.get(key, 0) + amount
+        if not decided:
+            return
+        self._margins.observe(np.concatenate([each.margins for each in decided])[:, None])
+        for event in ("clipped", "imputed"):
+            mask = np.concatenate([getattr(each, event) for each in decided])  # (N, F)
+            for feature in np.flatnonzero(mask.any(axis=0)) if mask.any() else ():
+                amount = int(np.count_nonzero(mask[:, feature]))
+                self.count_feature(NAMES[feature], event, amount)
 
     def count_non_finite(self) -> None:
         """A forward pass gave NaN or infinity."""
@@ -106,10 +173,13 @@ class ServingMetrics(Collector):
     @property
     def requests(self) -> dict[tuple[str, str], int]:
         """Answers so far, by route and status."""
+        self._count_answers()
         return dict(self._requests)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, as prometheus_client wants them."""
+        self._count_answers()
+        self._count_decisions()
         base = ["component", "model_name"]
         requests = CounterMetricFamily(
             "nimbusguard_model_serving_requests",
@@ -133,6 +203,7 @@ class ServingMetrics(Collector):
             "nimbusguard_feature_events", "Values clipped, imputed or refused.",
             ["feature", "event"], self._features,
         )  # fmt: skip
+        yield from self._features_seen()
         yield self._counter_of(
             "nimbusguard_decisions", "Decisions by action and model version.",
             ["action", "model_version"], self._actions,
@@ -152,12 +223,43 @@ class ServingMetrics(Collector):
             gauge = GaugeMetricFamily(name, text, labels=base)
             gauge.add_metric(self._labels, value)
             yield gauge
+        build = GaugeMetricFamily(
+            "nimbusguard_build_info", "1, with the version of the program.",
+            labels=["component", "version"],
+        )  # fmt: skip
+        build.add_metric([self._labels[0], __version__], 1.0)
+        yield build
         info = GaugeMetricFamily(
             "nimbusguard_model_info", "1, with the version that answers and its fingerprint.",
             labels=[*base, "model_version", "fingerprint"],
         )  # fmt: skip
         info.add_metric([*self._labels, state.model_version, state.fingerprint], 1.0)
         yield info
+
+    def _features_seen(self) -> Iterator[Metric]:
+        """What came in, and how clear the choices were."""
+        labels = ["component", "model_name", "feature"]
+        last = GaugeMetricFamily(
+            "nimbusguard_feature_value", "Raw value of a feature in the last row.", labels=labels
+        )
+        for row in self._last_rows[-1:].tolist():
+            for feature, value in zip(NAMES, row, strict=True):
+                last.add_metric([*self._labels, feature], value)
+        yield last
+        states = HistogramMetricFamily(
+            "nimbusguard_feature_state", "Normalized value of a feature, 0 to 1.", labels=labels
+        )
+        for feature, counted in zip(NAMES, self._states.buckets(), strict=True):
+            states.add_metric([*self._labels, feature], *counted)
+        yield states
+        margins = HistogramMetricFamily(
+            "nimbusguard_q_margin",
+            "Q-value of the choice minus that of the next best allowed action.",
+            labels=labels[:2],
+        )
+        for counted in self._margins.buckets():
+            margins.add_metric(self._labels, *counted)
+        yield margins
 
     def _histograms(
         self, name: str, text: str, label: str, values: dict[str, Distribution]
@@ -174,3 +276,9 @@ class ServingMetrics(Collector):
         for pair, amount in values.items():
             family.add_metric([*self._labels, *pair], amount)
         return family
+
+
+def _counts(actions: NDArray[np.int64]) -> list[int]:
+    """How often each action was chosen."""
+    counts: list[int] = np.bincount(actions, minlength=len(ACTION_NAMES)).tolist()
+    return counts

@@ -21,6 +21,7 @@ from kserve import ModelServer
 from kserve.model import BaseKServeModel
 from prometheus_client import REGISTRY
 
+from nimbusguard.telemetry.spans import Tracer
 from serving.app import RestApp
 from serving.calls import ModelService
 from serving.grpc_server import GrpcServer
@@ -45,6 +46,7 @@ class Server(ModelServer):
         metrics: Counts them.
         settings: Limits, timeouts, address.
         flags: The SDK's parsed flags.
+        tracer: Records sampled requests; closed by whoever opened it.
         on_start: Awaited on the event loop before listening.
         on_stop: Awaited after the last answer.
 
@@ -59,6 +61,7 @@ class Server(ModelServer):
         settings: ServerSettings,
         flags: Any,
         *,
+        tracer: Tracer | None = None,
         on_start: Hook = _nothing,
         on_stop: Hook = _nothing,
     ) -> None:
@@ -79,6 +82,7 @@ class Server(ModelServer):
         self._service = service
         self._metrics = metrics
         self._settings = settings
+        self._tracer = tracer
         self._on_start = on_start
         self._on_stop = on_stop
         self._stopping = asyncio.Event()
@@ -105,9 +109,9 @@ class Server(ModelServer):
         for sig in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(sig, self.stop, sig)
         await self._on_start()
-        app = RestApp(self._service, self._metrics)
+        app = RestApp(self._service, self._metrics, self._tracer)
         http = HttpServer(settings, app.handle, app.observe)
-        grpc = GrpcServer(self._service, self._metrics, settings)
+        grpc = GrpcServer(self._service, self._metrics, settings, self._tracer)
         http_port = await http.start(settings.host, self.http_port)
         grpc_port = None
         if self.enable_grpc:

@@ -39,6 +39,8 @@ _READ_ELSEWHERE: Final = frozenset(
         "NIMBUSGUARD_RAY_MIN_REPLICAS",
         "NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS",
         "NIMBUSGUARD_TRACES",
+        "NIMBUSGUARD_TRACING_ENDPOINT",
+        "NIMBUSGUARD_TRACING_RATIO",
     }
 )
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")

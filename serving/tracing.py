@@ -1,4 +1,4 @@
-"""Request ids and trace context: made where there are none, handed on only where they are sound.
+"""Request ids, trace context and spans: made where due, handed on only where they are sound.
 
 What a caller sends here ends in headers, gRPC metadata and log lines of two servers, and shares a
 batch with other callers' requests. So only what each of those can carry is taken over.
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-from serving.calls import Trace
+from nimbusguard.telemetry.spans import Kind, Span, Tracer
+from serving.calls import Call, Trace
 
 _REQUEST_ID: Final = re.compile(rb"[!-~](?:[ -~]{0,126}[!-~])?")
 """Printable ASCII, at most 128 characters."""
@@ -48,3 +51,57 @@ def trace_of(request_id: bytes, traceparent: bytes | None, tracestate: bytes | N
     if tracestate is not None and not _TRACESTATE.fullmatch(tracestate):
         tracestate = None
     return Trace(request_id, traceparent, tracestate)
+
+
+def trace_id_of(traceparent: bytes) -> str:
+    """The trace's 32 hexadecimal digits, as log lines name it."""
+    return traceparent[3:35].decode("ascii")
+
+
+def begin(tracer: Tracer | None, name: str, trace: Trace, version: str | None) -> Trace:
+    """The same with a span of ours in it, if there is a tracer and it samples the request.
+
+    Args:
+        tracer: Records; None where nothing is traced.
+        name: The route.
+        trace: What came with the request.
+        version: The model version that answers, if known.
+    """
+    if tracer is None or not tracer.samples(trace.traceparent):
+        return trace
+    parent = None if trace.traceparent is None else (trace.traceparent, trace.tracestate)
+    about = {"nimbusguard.request_id": trace.request_id.decode("latin-1")}
+    if version:
+        about["nimbusguard.model_version"] = version
+    span = tracer.start(name, Kind.SERVER, parent, attributes=about)
+    return Trace(trace.request_id, span.traceparent, span.tracestate, span)
+
+
+def begin_batch(tracer: Tracer | None, calls: Sequence[Call[Any, Any]], rows: int) -> Span | None:
+    """The span of a batch with sampled requests in it: a child of the first, linked with others.
+
+    The work is done once for all of them, and a span has one parent; so each of the others points
+    to the batch, and the batch to each of them.
+    """
+    if tracer is None:
+        return None
+    spans = [call.trace.span for call in calls if call.trace.span is not None]
+    if not spans:
+        return None
+    first, *others = spans
+    about = {"nimbusguard.batch.requests": len(calls), "nimbusguard.batch.rows": rows}
+    span = tracer.start("batch", Kind.INTERNAL, first, links=others, attributes=about)
+    for other in others:
+        other.link(span)
+    return span
+
+
+@contextmanager
+def ending(span: Span) -> Iterator[Span]:
+    """End a span with the block, with the error that leaves it if one does."""
+    try:
+        yield span
+    except BaseException as error:
+        span.end(f"{type(error).__name__}: {error}")
+        raise
+    span.end()

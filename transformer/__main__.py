@@ -12,6 +12,8 @@ from serving.deferred import defer_unused
 
 defer_unused()  # before anything that imports the SDK
 
+from nimbusguard.telemetry.spans import Tracer
+from nimbusguard.telemetry.tracing import tracing
 from serving.flags import make_parser, parse_flags, run_main
 from serving.metrics import ServingMetrics
 from serving.model import ServedModel
@@ -23,7 +25,7 @@ from transformer.hop_rest import RestPredictorClient
 from transformer.lookup import WorkloadLookup
 from transformer.readiness import PredictorProbe
 from transformer.service import TransformerService
-from transformer.settings import predictor_address, transformer_settings
+from transformer.settings import TransformerSettings, predictor_address, transformer_settings
 
 _REST_PORT = 80
 """A Service's port; the controller injects `--predictor_host` without one."""
@@ -38,6 +40,16 @@ def serve(settings: ServerSettings) -> None:
     flags = parse_flags(parser, None)
     settings = with_deadline(settings, flags)
     own = transformer_settings(os.environ)
+    with tracing(os.environ, "transformer") as tracer:
+        _run(settings, own, flags, tracer)
+
+
+def _run(
+    settings: ServerSettings,
+    own: TransformerSettings,
+    flags: argparse.Namespace,
+    tracer: Tracer | None,
+) -> None:
     metrics = ServingMetrics("transformer", flags.model_name)
     client = make_client(flags)
     probe = PredictorProbe(make_client(flags))
@@ -51,6 +63,7 @@ def serve(settings: ServerSettings) -> None:
         absent_as_zero=own.absent_as_zero,
         metrics=metrics,
         now=_now if settings.console else None,
+        tracer=tracer,
     )
 
     async def stop() -> None:
@@ -60,7 +73,9 @@ def serve(settings: ServerSettings) -> None:
 
     model = ServedModel(service)
     model.load()
-    Server(service, metrics, settings, flags, on_start=probe.start, on_stop=stop).start([model])
+    Server(
+        service, metrics, settings, flags, tracer=tracer, on_start=probe.start, on_stop=stop
+    ).start([model])
 
 
 def _now() -> datetime:

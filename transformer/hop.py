@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from nimbusguard.contract.errors import (
     PredictorUnavailable,
 )
 from nimbusguard.contract.fingerprint import FINGERPRINT
+from nimbusguard.telemetry.spans import Span
 from serving.calls import Trace
 from transformer.explain_tensors import HopExplanation
 
@@ -26,6 +28,11 @@ _MAX_SHOWN: Final = 100
 _MAX_TRACED: Final = 15
 """Request ids that one hop names: with 128 characters each, 2 KiB of the 8 that gRPC's metadata
 may have."""
+_NOT_SAMPLED: Final = b"00-%b-%b-00" % (
+    secrets.token_hex(16).encode(),
+    secrets.token_hex(8).encode(),
+)
+"""A trace that nobody records; one for all batches of a process."""
 
 
 class HopAnswer(NamedTuple):
@@ -139,6 +146,19 @@ def refusal(status: int, text: str) -> NimbusGuardError:
 def joined_ids(traces: Sequence[Trace]) -> bytes:
     """The batch's request ids as one header value."""
     return b",".join([trace.request_id for trace in traces[:_MAX_TRACED]])
+
+
+def handed_on(trace: Trace, hop: Span) -> Trace:
+    """What travels with a batch that is traced: the span of the hop."""
+    return Trace(trace.request_id, hop.traceparent, hop.tracestate)
+
+
+def untraced(trace: Trace) -> Trace:
+    """What travels with a batch that is not, where others are: a word that says no.
+
+    Without it the predictor would throw the dice itself, and begin traces in the middle.
+    """
+    return Trace(trace.request_id, _NOT_SAMPLED)
 
 
 def first_traced(traces: Sequence[Trace]) -> Trace | None:

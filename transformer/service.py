@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nimbusguard.console.api import ConsoleApi
-from nimbusguard.contract.actions import ACTION_DIM, ACTION_NAMES
 from nimbusguard.contract.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -29,18 +28,20 @@ from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
 from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
+from nimbusguard.telemetry.spans import Kind, Tracer
 from serving.batching import MicroBatcher
 from serving.calls import Call, ModelService, deliver, refuse
 from serving.deadlines import Deadlines
-from serving.metrics import ServingMetrics, ServingState
+from serving.metrics import Decided, ServingMetrics, ServingState
 from serving.settings import ServerSettings
+from serving.tracing import begin_batch, ending
 from transformer import schema
 from transformer.console import TransformerSource
 from transformer.explanation import TransformerExplanation
-from transformer.hop import PredictorClient
+from transformer.hop import HopAnswer, PredictorClient, handed_on, untraced
 from transformer.lookup import WorkloadLookup
 from transformer.options import options_of_tensors
-from transformer.postprocess import Answering, DecisionBatch, Decisions, decide
+from transformer.postprocess import Answering, Decisions, decide
 from transformer.preprocess import compact, prepare, refusals, resolve, stack
 from transformer.readiness import PredictorProbe
 
@@ -63,6 +64,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         absent_as_zero: Features whose absence the operator declared to mean 0.
         metrics: Counts what happens.
         now: The time on the wall, for the console; None to have none.
+        tracer: Records batches with sampled requests in them.
     """
 
     component: ClassVar[str] = "transformer"
@@ -86,8 +88,10 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         absent_as_zero: tuple[str, ...],
         metrics: ServingMetrics,
         now: Callable[[], datetime] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = name
+        self._tracer = tracer
         self._client = client
         self._probe = probe
         self._lookup = lookup
@@ -286,16 +290,14 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         if not calls:
             return
         prepared = prepare(resolved, [call.payload for call in calls])
+        self._metrics.observe_stage("queue", began - calls[0].arrived)
         self._metrics.observe_batch(len(prepared.state))
+        self._metrics.observe_values(resolved.values)
+        self._metrics.observe_states(prepared.state)
         asked = time.perf_counter()
         self._metrics.observe_stage("preprocess", asked - began)
         try:
-            answer = await self._client.infer(
-                prepared.state,
-                [call.trace for call in calls],
-                # Until the last of them is over; those before it end by themselves.
-                max([call.arrived for call in calls]) + self._deadline_s,
-            )
+            answer = await self._ask(calls, prepared.state)
         except (NonFiniteOutput, InvalidRequest) as error:
             await self._answer_one_by_one(calls, error)
             return
@@ -307,7 +309,16 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         self._metrics.observe_stage("predict", answered - asked)
         answering = Answering(self.name, answer.model_version, answer.fingerprint)
         batch = decide(prepared, answer.q_values, answering)
-        self._count(batch)
+        choice = batch.choice
+        self._metrics.observe_decisions(
+            Decided(
+                answer.model_version,
+                choice.action,
+                choice.margin,
+                prepared.clipped,
+                prepared.imputed,
+            )
+        )
         start = 0
         for call in calls:
             stop = start + call.rows
@@ -316,6 +327,21 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             deliver(call, Decisions(batch, start, stop, call.payload.options))
             start = stop
         self._metrics.observe_stage("postprocess", time.perf_counter() - answered)
+
+    async def _ask(self, calls: list[TransformerCall], state: NDArray[np.float32]) -> HopAnswer:
+        """The predictor's answer; what is traced of it belongs to the batch's first request."""
+        traces = [call.trace for call in calls]
+        # Until the last of them is over; those before it end by themselves.
+        deadline_at = max([call.arrived for call in calls]) + self._deadline_s
+        if self._tracer is None:
+            return await self._client.infer(state, traces, deadline_at)
+        batch = begin_batch(self._tracer, calls, len(state))
+        if batch is None:
+            traces[0] = untraced(traces[0])
+            return await self._client.infer(state, traces, deadline_at)
+        with ending(batch), ending(self._tracer.start("predict", Kind.CLIENT, batch)) as hop:
+            traces[0] = handed_on(traces[0], hop)
+            return await self._client.infer(state, traces, deadline_at)
 
     def _resolve(self, calls: list[TransformerCall]) -> tuple[list[TransformerCall], Imputed]:
         """The calls whose rows can all be decided on, and those rows; the others are failed."""
@@ -348,19 +374,3 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         for call in calls:
             if not call.is_over:
                 await self._answer([call])
-
-    def _count(self, batch: DecisionBatch) -> None:
-        amounts = np.bincount(batch.choice.action, minlength=ACTION_DIM).tolist()
-        for name, amount in zip(ACTION_NAMES, amounts, strict=True):
-            if amount:
-                self._metrics.count_action(name, batch.answering.model_version, amount)
-        _count_features(self._metrics, "clipped", batch.prepared.clipped)
-        _count_features(self._metrics, "imputed", batch.prepared.imputed)
-
-
-def _count_features(metrics: ServingMetrics, event: str, mask: NDArray[np.bool_]) -> None:
-    if not mask.any():
-        return
-    for name, amount in zip(NAMES, mask.sum(axis=0).tolist(), strict=True):
-        if amount:
-            metrics.count_feature(name, event, amount)

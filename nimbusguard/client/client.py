@@ -78,6 +78,7 @@ class AsyncClient:
         *,
         deadline_s: float | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> list[Decision]:
         """One decision an instance, in their order.
 
@@ -85,6 +86,8 @@ class AsyncClient:
             instances: At least one; the transformer refuses the whole request for a bad one.
             deadline_s: Seconds for this call, instead of the settings'.
             request_id: Sent as `x-request-id`; one is made if none is given.
+            traceparent: The caller's span as W3C Trace Context writes it; nothing is sent if none
+                is given.
 
         Raises:
             InvalidRequest: The transformer refused the request; its words are the message.
@@ -95,7 +98,9 @@ class AsyncClient:
             NonFiniteOutput: The network returned NaN or infinity.
         """
         return await self._drive(
-            self._talk.decide(instances, deadline_s=deadline_s, request_id=request_id)
+            self._talk.decide(
+                instances, deadline_s=deadline_s, request_id=request_id, traceparent=traceparent
+            )
         )
 
     async def ready(self) -> bool:
@@ -187,10 +192,13 @@ class Client:
         *,
         deadline_s: float | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> list[Decision]:
         """One decision an instance, in their order; see `AsyncClient.decide`."""
         return self._drive(
-            self._talk.decide(instances, deadline_s=deadline_s, request_id=request_id)
+            self._talk.decide(
+                instances, deadline_s=deadline_s, request_id=request_id, traceparent=traceparent
+            )
         )
 
     def ready(self) -> bool:

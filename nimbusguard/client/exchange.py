@@ -105,6 +105,7 @@ class _Question:
     request_id: str
     retry: RetryPolicy
     content: bytes = b""
+    traceparent: str | None = None
 
 
 class Conversation:
@@ -124,6 +125,7 @@ class Conversation:
         *,
         deadline_s: float | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> Talk[list[Decision]]:
         """Ask for one decision an instance, in their order."""
         question = replace(
@@ -135,6 +137,8 @@ class Conversation:
         if request_id is not None:
             check_request_id(request_id)
             question = replace(question, request_id=request_id)
+        if traceparent is not None:
+            question = replace(question, traceparent=traceparent)
         reply = yield from self._ask(question)
         return decisions_from(
             reply.body, expected=len(instances), fingerprint=self._settings.fingerprint
@@ -202,6 +206,8 @@ class Conversation:
 
     def _send(self, question: _Question, remaining_s: float) -> Send:
         headers = {"accept": "application/json", "x-request-id": question.request_id}
+        if question.traceparent is not None:
+            headers["traceparent"] = question.traceparent
         if question.content:
             headers["content-type"] = "application/json"
         if next(self._numbers) % self._settings.connection_requests == 0:

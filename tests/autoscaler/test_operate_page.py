@@ -6,9 +6,6 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
-from autoscaler.metrics import OperatorMetrics
 from autoscaler.policy_spec import PAUSE_ANNOTATION
 from autoscaler.rails import Rail
 from autoscaler.settings import PREFIX, OperatorSettings, operator_settings
@@ -27,19 +24,6 @@ def test_every_setting_is_on_the_page_with_its_default() -> None:
     keys = {f"{PREFIX}{field.name.upper()}" for field in fields(OperatorSettings)}
     assert set(environ) == (keys - {"AUTOSCALER_ABSENT_AS_ZERO"}) | {"ABSENT_AS_ZERO"}
     assert operator_settings(environ) == OperatorSettings()
-
-
-def test_every_metric_is_on_the_page_with_its_labels() -> None:
-    """And no other."""
-    listed = dict(re.findall(r"^\| `(nimbusguard_\w+)(?:\{([\w,]+)\})?` \|", PAGE, re.MULTILINE))
-    registry = CollectorRegistry()
-    OperatorMetrics(registry)
-
-    made = {}
-    for collector in registry._collector_to_names:
-        name = collector._name + ("_total" if collector._type == "counter" else "")  # type: ignore[attr-defined]
-        made[name] = ",".join(collector._labelnames)  # type: ignore[attr-defined]
-    assert listed == made
 
 
 def test_every_rule_is_on_the_page() -> None:

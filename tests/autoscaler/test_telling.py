@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from autoscaler.arms import Arm
-from autoscaler.logs import JsonLines, configure
+from autoscaler.logs import JsonFormatter, configure
 from autoscaler.metrics import OperatorMetrics
 from autoscaler.policy_spec import Mode
 from autoscaler.web import serve
@@ -98,15 +98,15 @@ def test_a_log_line_is_json_with_its_fields() -> None:
     """Whatever was given as `extra`, and the traceback where there is one."""
     record = logging.LogRecord("autoscaler", logging.INFO, "f", 1, "scaled %s", ("web",), None)
     record.policy = "shop/web"
-    line = json.loads(JsonLines().format(record))
-    assert (line["level"], line["message"], line["policy"]) == ("INFO", "scaled web", "shop/web")
-    assert "exception" not in line
+    line = json.loads(JsonFormatter("operator").format(record))
+    assert (line["level"], line["message"], line["policy"]) == ("info", "scaled web", "shop/web")
+    assert "traceback" not in line
 
     try:
         int("no number")
     except ValueError:
         record.exc_info = sys.exc_info()
-    assert "ValueError" in json.loads(JsonLines().format(record))["exception"]
+    assert "ValueError" in json.loads(JsonFormatter("operator").format(record))["traceback"]
 
 
 def test_the_framework_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from bench.records import (
     Checkpoint,
     Document,
     Measurement,
+    Observed,
     Overload,
     Poison,
     ProcessRecord,
@@ -120,7 +121,9 @@ def whole_document() -> Document:
         Checkpoint(requests=n * 100_000, transformer_mib=90.0 + n / 100, predictor_mib=250.0)
         for n in range(1, 22)
     )
+    answers = (measured(1_000.0), measured(1_010.0))
     return Document(
+        observability=(Observed(workload="w", silent=answers, metrics=answers, traced=answers),),
         table=Table(cells=cells, processes=processes),
         overload=(overload("single rows"), overload("100 rows a request")),
         ray=Ray(
@@ -182,7 +185,7 @@ def test_the_quick_plan_answers_every_target_of_the_table() -> None:
         for verdict in verdicts
         if verdict.value is None
     }
-    assert unanswered == {"Soak", "Overload", "Poison", "Ray"}
+    assert unanswered == {"Soak", "Overload", "Poison", "Ray", "Observability"}
 
 
 @pytest.mark.parametrize(("value", "holds"), [(10.0, True), (9.99, False), (None, None)])
@@ -241,12 +244,24 @@ def test_records_survive_their_file(tmp_path: Path) -> None:
     document = whole_document()
     path = tmp_path / "results.json"
 
-    for name in ("table", "overload", "ray", "poison", "soak", "memory", "profile"):
+    for name in (
+        "table",
+        "overload",
+        "ray",
+        "poison",
+        "soak",
+        "memory",
+        "profile",
+        "observability",
+    ):
         results.save(path, name, getattr(document, name), ORIGIN)
 
     assert results.load(path) == (
         document,
-        dict.fromkeys(("memory", "overload", "poison", "profile", "ray", "soak", "table"), ORIGIN),
+        dict.fromkeys(
+            ("memory", "observability", "overload", "poison", "profile", "ray", "soak", "table"),
+            ORIGIN,
+        ),
     )
 
 

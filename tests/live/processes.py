@@ -69,13 +69,14 @@ def start(
     *,
     log: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    stdin: bool = False,
 ) -> Process:
-    """Start a child that does not outlive this process."""
+    """Start a child that does not outlive this process; with `stdin`, one that reads."""
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(log.open("w")) if log else None
         popen = subprocess.Popen(
             [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

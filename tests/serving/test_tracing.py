@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.calls import Trace
 from serving.tracing import RequestIds, trace_of
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -35,8 +36,8 @@ def test_a_sound_id_goes_on_as_it_is(given_id: bytes) -> None:
 
 def test_a_sound_trace_context_goes_on_as_it_is() -> None:
     """With its state, or without."""
-    assert trace_of(b"7", PARENT, b"k=v,o=1") == (b"7", PARENT, b"k=v,o=1")
-    assert trace_of(b"7", PARENT, None) == (b"7", PARENT, None)
+    assert trace_of(b"7", PARENT, b"k=v,o=1") == Trace(b"7", PARENT, b"k=v,o=1")
+    assert trace_of(b"7", PARENT, None) == Trace(b"7", PARENT)
     assert trace_of(b"7", b"01" + PARENT[2:] + b"-extra", None)[1] is not None
 
 
@@ -55,15 +56,15 @@ def test_a_sound_trace_context_goes_on_as_it_is() -> None:
 )
 def test_a_malformed_trace_context_is_dropped(parent: bytes) -> None:
     """State and all, as W3C Trace Context says."""
-    assert trace_of(b"7", parent, b"k=v") == (b"7", None, None)
+    assert trace_of(b"7", parent, b"k=v") == Trace(b"7")
 
 
 @pytest.mark.parametrize("state", [b"", b"\xff", b"a\tb", b"x" * 513])
 def test_a_state_that_cannot_be_handed_on_is_dropped(state: bytes) -> None:
     """The parent goes on without it."""
-    assert trace_of(b"7", PARENT, state) == (b"7", PARENT, None)
+    assert trace_of(b"7", PARENT, state) == Trace(b"7", PARENT)
 
 
 def test_a_state_without_a_parent_means_nothing() -> None:
     """It says nothing by itself."""
-    assert trace_of(b"7", None, b"k=v") == (b"7", None, None)
+    assert trace_of(b"7", None, b"k=v") == Trace(b"7")

@@ -1,0 +1,160 @@
+"""Spans as OpenTelemetry defines them, and the decision which requests have any.
+
+Imported only where traces are asked for. The objects are ours, the wire is OTLP (`otlp.py`): with
+the SDK's own spans and exporter traces of one request in a hundred took 21 % of the throughput of
+single rows. These add 0.65 µs to the 28 µs that the transformer spends on a request at its limit,
+less than what it records for metrics. Whether a request is sampled is
+decided before any object is made, so an unsampled one costs a subtraction.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from nimbusguard.telemetry.otlp import Exporter
+from nimbusguard.telemetry.spans import NOTHING, Kind, Span, Value
+
+_SAMPLED: Final = 1
+"""The flag of W3C Trace Context."""
+_IDS: Final = 2**64
+_MAX_LINKS: Final = 128
+"""The standard's default; a batch of more sampled requests names the first."""
+
+
+class OtelSpan:
+    """One span, from its start to its export."""
+
+    __slots__ = (
+        "_exporter",
+        "attributes",
+        "end_ns",
+        "error",
+        "id",
+        "kind",
+        "links",
+        "name",
+        "parent_id",
+        "start_ns",
+        "trace",
+        "tracestate",
+    )
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        name: str,
+        kind: Kind,
+        ids: tuple[bytes, bytes, bytes],
+        tracestate: bytes | None,
+    ) -> None:
+        self._exporter = exporter
+        self.name = name
+        self.kind = kind
+        self.trace, self.parent_id, self.id = ids
+        self.tracestate = tracestate
+        self.attributes: dict[str, Value] = {}
+        self.links: list[OtelSpan] = []
+        self.error: str | None = None
+        self.start_ns = time.time_ns()
+        self.end_ns = 0
+
+    @property
+    def trace_id(self) -> str:
+        """See `Span`."""
+        return self.trace.hex()
+
+    @property
+    def traceparent(self) -> bytes:
+        """See `Span`."""
+        return b"00-%b-%b-01" % (self.trace.hex().encode(), self.id.hex().encode())
+
+    def set(self, name: str, value: Value) -> None:
+        """See `Span`."""
+        self.attributes[name] = value
+
+    def link(self, other: Span) -> None:
+        """See `Span`."""
+        if len(self.links) < _MAX_LINKS:
+            self.links.append(_own(other))
+
+    def end(self, error: str | None = None) -> None:
+        """See `Span`."""
+        self.error = error
+        self.end_ns = time.time_ns()
+        self._exporter.take(self)
+
+
+class OtelTracer:
+    """Makes and samples spans.
+
+    Args:
+        exporter: Sends them.
+        ratio: Share of requests without a caller's word that are sampled.
+        rng: Chance and ids.
+    """
+
+    def __init__(self, exporter: Exporter, ratio: float, rng: np.random.Generator) -> None:
+        self._exporter = exporter
+        self._ratio = ratio
+        self._rng = rng
+        self._left = self._gap()
+        self._last_id = int.from_bytes(rng.bytes(8), "big")
+
+    def samples(self, traceparent: bytes | None) -> bool:
+        """See `Tracer`."""
+        if traceparent is not None:
+            return bool(int(traceparent[53:55], 16) & _SAMPLED)
+        self._left -= 1
+        if self._left > 0:
+            return False
+        self._left = self._gap()
+        return True
+
+    def start(
+        self,
+        name: str,
+        kind: Kind,
+        parent: Span | tuple[bytes, bytes | None] | None,
+        *,
+        links: Sequence[Span] = (),
+        attributes: Mapping[str, Value] = NOTHING,
+    ) -> OtelSpan:
+        """See `Tracer`."""
+        # Unique within a trace is all that a span's id has to be: a random start, and a count.
+        self._last_id = (self._last_id + 1) % _IDS
+        own, state = self._last_id.to_bytes(8, "big"), None
+        if parent is None:
+            ids = (self._rng.bytes(16), b"", own)
+        elif isinstance(parent, tuple):
+            traceparent, state = parent
+            _, trace, above = traceparent.split(b"-")[:3]
+            ids = (bytes.fromhex(trace.decode()), bytes.fromhex(above.decode()), own)
+        else:
+            span = _own(parent)
+            ids, state = (span.trace, span.id, own), span.tracestate
+        span = OtelSpan(self._exporter, name, kind, ids, state)
+        if attributes:
+            span.attributes = dict(attributes)
+        for other in links[:_MAX_LINKS]:
+            span.link(other)
+        return span
+
+    def close(self) -> None:
+        """See `Tracer`."""
+        self._exporter.close()
+
+    def _gap(self) -> float:
+        """Requests up to and with the next sampled one: one draw instead of one a request."""
+        return float(self._rng.geometric(self._ratio)) if self._ratio > 0.0 else math.inf
+
+
+def _own(span: Span) -> OtelSpan:
+    if not isinstance(span, OtelSpan):
+        message = f"expected a span of this tracer, got {type(span).__name__}"
+        raise TypeError(message)
+    return span

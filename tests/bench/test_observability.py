@@ -1,0 +1,86 @@
+"""What metrics and traces cost: the silent pair, the record and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from bench.measure import Options
+from bench.observability import Pair, _specs
+from bench.records import Document, Measurement, Observed
+from bench.report import observability_table
+from bench.targets import judge
+from bench.unobserved import recording_methods, silence
+from serving.metrics import ServingMetrics
+from tests.bench.test_report import ORIGIN, measured
+
+
+def observed(*traced: float) -> Observed:
+    rounds: tuple[Measurement, ...] = tuple(measured(1000.0) for _ in traced)
+    return Observed(
+        workload="w", silent=rounds, metrics=rounds, traced=tuple(map(measured, traced))
+    )
+
+
+def test_the_silent_pair_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every method by which a server records does nothing; a scrape still works."""
+    for name in recording_methods():
+        monkeypatch.setattr(ServingMetrics, name, getattr(ServingMetrics, name))
+    metrics = ServingMetrics("transformer", "m")
+
+    silence()
+    metrics.observe_request("v1_predict", "200", 0.1)
+    metrics.observe_batch(7)
+
+    assert len(recording_methods()) >= 8
+    assert metrics.requests == {}
+    assert sum(1 for _ in metrics.collect()) > 10
+
+
+def test_only_the_traced_pair_has_the_setting(tmp_path: Path) -> None:
+    """And only the silent one another program."""
+    settings = Options(
+        rounds=1, seconds=1, model_file=tmp_path, scratch=tmp_path, say=lambda _: None
+    )
+    specs = {pair: _specs(pair, settings, "http://127.0.0.1:1") for pair in Pair}
+
+    assert [len(each) for each in specs.values()] == [2, 2, 2]
+    assert all("bench.unobserved" in spec.arguments for spec in specs[Pair.SILENT])
+    assert all(dict(spec.environ)["NIMBUSGUARD_TRACING_RATIO"] for spec in specs[Pair.TRACED])
+    assert not any(spec.environ for pair in (Pair.SILENT, Pair.METRICS) for spec in specs[pair])
+
+
+def test_the_share_is_the_median_of_rounds() -> None:
+    """One bad round does not decide."""
+    assert observed(960.0, 970.0, 400.0).kept == pytest.approx(0.96)
+
+
+def test_the_worst_workload_decides() -> None:
+    """Under 0.95 the target is missed."""
+    (good,) = (
+        verdict.holds
+        for verdict in judge(Document(observability=(observed(960.0), observed(951.0))))
+        if "Observability" in verdict.target.text
+    )
+    (bad,) = (
+        verdict.holds
+        for verdict in judge(Document(observability=(observed(960.0), observed(940.0))))
+        if "Observability" in verdict.target.text
+    )
+
+    assert (good, bad) == (True, False)
+
+
+def test_a_record_survives_the_file(tmp_path: Path) -> None:
+    """Written and read again it is the same, and the page shows it."""
+    record = (observed(960.0, 970.0),)
+    path = tmp_path / "results.json"
+
+    results.save(path, "observability", record, ORIGIN)
+
+    document, _ = results.load(path)
+    assert document.observability == record
+    assert "| w | nothing recorded | 1,000 |" in observability_table(record)
+    assert "0.965" in observability_table(record)

@@ -1,0 +1,238 @@
+"""Every metric, alert, rule, setting, command and log field: in the documents and in the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from autoscaler.logs import log_decision
+from autoscaler.metrics import OperatorMetrics
+from nimbusguard.cli import COMMANDS
+from nimbusguard.telemetry.settings import TracingSettings, tracing_settings
+from predictor.settings import RaySettings, ray_settings
+from serving.metrics import ServingMetrics
+from serving.settings import ServerSettings, server_settings
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/metrics.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = (
+    "nimbusguard", "serving", "predictor", "transformer", "training", "autoscaler", "model_store",
+)  # fmt: skip
+PIPELINE = {
+    "nimbusguard_pipeline_runs_total",
+    "nimbusguard_model_training_duration_seconds",
+    "nimbusguard_model_accuracy",
+    "nimbusguard_hyperparameter_experiments_total",
+}
+"""Left at a Pushgateway by jobs; their names are published."""
+SERIES = re.compile(r"\bnimbusguard_[a-z0-9_]+")
+
+
+def section(title: str) -> str:
+    """One section of the page, sub-sections included."""
+    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def listed(title: str) -> dict[str, set[str]]:
+    """Metrics of a section's tables with their labels."""
+    rows = re.findall(r"^\| `(\w+)` \| (?:`([\w,]+)`)? ?\|", section(title), re.MULTILINE)
+    return {name: set(labels.split(",")) - {""} for name, labels in rows}
+
+
+def made(collectors: Iterable[object]) -> dict[str, set[str]]:
+    """Metrics of the code with their labels, samples or none."""
+    found = {}
+    for collector in collectors:
+        families = [collector] if hasattr(collector, "_labelnames") else collector.collect()  # type: ignore[attr-defined]
+        for family in families:
+            name = getattr(family, "_name", None) or family.name
+            kind = getattr(family, "_type", None) or family.type
+            found[name + "_total" * (kind == "counter")] = set(family._labelnames)
+    return found
+
+
+def sources() -> Iterator[tuple[Path, str]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path, path.read_text()
+
+
+def test_every_metric_of_the_servers_is_on_the_page() -> None:
+    """With its labels, and no other."""
+    code = made([ServingMetrics("transformer", "m")])
+
+    ray = {"nimbusguard_ray_requests_total": {"route", "status"}}
+    assert listed("Transformer and predictor") == code | ray
+
+
+def test_every_metric_of_the_operator_is_on_the_page() -> None:
+    """With its labels, and no other."""
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+
+    code = made(registry._collector_to_names)
+    del code["nimbusguard_build_info"]  # listed once, with the servers'
+    assert listed("Operator") == code
+
+
+def test_the_metrics_of_training_are_on_the_page() -> None:
+    """Under the names that users know."""
+    assert set(re.findall(r"^\| `(\w+)` \|", section("Pipeline and training"), re.M)) == PIPELINE
+
+
+def test_a_metric_that_code_names_is_on_the_page() -> None:
+    """Also where it is made outside of the two classes above, such as Ray's."""
+    known = set(SERIES.findall(PAGE))
+    bases = {name.removesuffix("_total") for name in known}
+    for path, text in sources():
+        for node in ast.walk(ast.parse(text)):
+            if (
+                isinstance(node, ast.Call)
+                and node.args
+                and re.fullmatch(r"\w*(Counter|Gauge|Histogram|MetricFamily)", _called(node))
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                name = str(node.args[0].value).removesuffix("_total")
+                assert name in bases, f"{path.relative_to(ROOT)}: {name}"
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    return getattr(function, "attr", "") or getattr(function, "id", "")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_metric_that_a_document_names_exists(path: Path) -> None:
+    """In prose, tables and queries alike; recording rules count."""
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+    code = made([ServingMetrics("transformer", "m"), *registry._collector_to_names])
+    known = set(code) | PIPELINE | {"nimbusguard_ray_requests_total", "nimbusguard_transformer"}
+    steps = {
+        rule["record"]
+        for file in (ROOT / "manifests/monitoring").glob("*-rules.yaml")
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    }
+    text = path.read_text()
+    for name in re.findall(r"\b[a-z]+:nimbusguard_\w+:\w+", text):
+        assert name in steps, name
+    text = re.sub(r"\b\w*:nimbusguard_\w+:\w*", "", text)
+    for name in SERIES.findall(text):
+        base = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert {name, base} & known, name
+
+
+def test_every_query_names_metrics_that_exist() -> None:
+    """In alerts, rules and dashboards."""
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+    known = set(made([ServingMetrics("transformer", "m"), *registry._collector_to_names]))
+    folder = ROOT / "manifests/monitoring"
+    files = [folder / "alerts.yaml", folder / "slo-rules.yaml", *folder.glob("dashboards/*.json")]
+    for file in files:
+        text = re.sub(r"\w+:nimbusguard_\w+:\w+", "", file.read_text())
+        for name in SERIES.findall(text):
+            base = re.sub(r"_(bucket|count|sum)$", "", name)
+            assert {name, base} & (known | PIPELINE), f"{file.name}: {name}"
+
+
+def test_every_metric_is_shown_somewhere() -> None:
+    """A metric on no dashboard is one that nobody looks at."""
+    shown = "".join(
+        path.read_text() for path in (ROOT / "manifests/monitoring/dashboards").glob("*.json")
+    )
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+    code = made([ServingMetrics("transformer", "m"), *registry._collector_to_names])
+
+    assert [name for name in sorted(code) if name not in shown] == []
+
+
+def test_every_alert_is_on_the_page() -> None:
+    """And no other."""
+    rules = yaml.safe_load((ROOT / "manifests/monitoring/alerts.yaml").read_text())
+    code = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+
+    assert set(re.findall(r"`(NimbusGuard\w+)`", section("Alerts"))) == code
+    assert set(re.findall(r"\bNimbusGuard[A-Z]\w+", PAGE)) == code
+
+
+def test_every_objective_is_recorded_over_every_window() -> None:
+    """The page names the first; the others differ by their window."""
+    rules = yaml.safe_load((ROOT / "manifests/monitoring/slo-rules.yaml").read_text())
+    recorded = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
+    (windows,) = re.findall(r"recorded over ([\w, ]+?)\.", section("Objectives"))
+    bases = re.findall(r"`(\w+:\w+:ratio_rate)5m`", section("Objectives"))
+
+    names = re.findall(r"\d+[mhd]", windows)
+    assert recorded == {base + window for base in bases for window in names}
+
+
+def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
+    """Those with a prefix of ours, over all documents and all code."""
+    pattern = re.compile(r"\b(?:NIMBUSGUARD|AUTOSCALER)_[A-Z_]+[A-Z]\b")
+    code = {
+        name
+        for _, text in sources()
+        for name in re.findall(r'"((?:NIMBUSGUARD|AUTOSCALER)_[A-Z_]+[A-Z])"', text)
+    }
+    documented = {name for path in DOCUMENTS for name in pattern.findall(path.read_text())}
+
+    assert documented == code
+
+
+def defaults_of(path: str) -> dict[str, str]:
+    """Settings and defaults of the tables of a page."""
+    text = (ROOT / path).read_text()
+    return dict(re.findall(r"^\| `(NIMBUSGUARD_\w+)` \| `([^`]+)` \|", text, re.MULTILINE))
+
+
+def test_the_documented_defaults_are_those_of_the_code() -> None:
+    """Read back by the code itself."""
+    settings = defaults_of("docs/settings.md")
+
+    assert server_settings(settings) == ServerSettings()
+    assert ray_settings(settings) == RaySettings()
+    assert tracing_settings(defaults_of("docs/metrics.md")) == TracingSettings()
+
+
+def test_every_command_that_a_document_names_exists() -> None:
+    """`nimbusguard …` and `make …`, in code spans and blocks; and every command is documented."""
+    targets = set(re.findall(r"^([a-z][a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+    named: set[str] = set()
+    made_of: set[str] = set()
+    for path in DOCUMENTS:
+        text = path.read_text()
+        spans = re.findall(r"`([^`\n]+)`", text) + re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+        for span in spans:
+            named |= set(re.findall(r"(?:^|[\s/])nimbusguard ([a-z]+)", span))
+            for targets_named in re.findall(r"(?:^|\n|\$ )make ((?:[a-z][a-z-]+ ?)+)", span):
+                made_of |= set(targets_named.split())
+    named.discard("scale")  # `kubectl -n nimbusguard scale`
+
+    assert named == set(COMMANDS)
+    assert made_of <= targets
+
+
+def test_every_field_of_a_log_line_is_on_the_page() -> None:
+    """Those of a decision, and no other."""
+    source = Path(log_decision.__code__.co_filename).read_text()
+    fields = set(re.findall(r'^ {8}"(\w+)": ', source, re.MULTILINE))
+    rows = section("Logs").split("The operator writes one line")[1]
+    documented = {
+        name
+        for row in re.findall(r"^\| (`.+?) \|", rows, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+
+    assert documented | {"request_id", "trace_id"} == fields

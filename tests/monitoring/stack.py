@@ -1,0 +1,260 @@
+"""The whole system as it runs, and what watches it: Prometheus, Alertmanager and a Pushgateway.
+
+Two transformers with a predictor each (stable and canary), the operator before stand-ins of the
+Kubernetes API and of the workloads' metrics, and steady traffic. Every second is scraped; the
+shipped rules are evaluated every second and wait one second where they wait minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import yaml
+
+from model_store.packaged import packaged_path
+from tests.autoscaler.test_process import environment_of
+from tests.live.processes import ROOT, start, wait_until
+from tests.live.programs import program
+from tests.service.processes import MODEL, Server, running
+
+MONITORING: Final = ROOT / "manifests/monitoring"
+WORKLOADS: Final = 8
+ROW: Final = {
+    "cpu_utilization": 0.93, "memory_utilization": 0.55, "network_io_rate": 120000,
+    "request_rate": 85, "pod_count": 4, "response_time_p95": 0.31, "error_rate": 0.002,
+    "queue_depth": 12, "cpu_throttling": 0.2, "memory_pressure": 0.6, "node_utilization": 0.5,
+}  # fmt: skip
+ASKED: Final = (
+    ROW,
+    ROW | {"queue_depth": 500},  # clipped
+    {name: value for name, value in ROW.items() if name != "cpu_throttling"},  # imputed
+    {name: value for name, value in ROW.items() if name != "cpu_utilization"},  # refused
+)
+BATCH_METRICS: Final = """\
+# TYPE nimbusguard_pipeline_runs_total counter
+nimbusguard_pipeline_runs_total{outcome="succeeded"} 3
+nimbusguard_pipeline_runs_total{outcome="failed"} 1
+# TYPE nimbusguard_model_training_duration_seconds gauge
+nimbusguard_model_training_duration_seconds{seed="1"} 312.5
+# TYPE nimbusguard_model_accuracy gauge
+nimbusguard_model_accuracy{model="nimbusguard-dqn"} 0.97
+# TYPE nimbusguard_hyperparameter_experiments_total counter
+nimbusguard_hyperparameter_experiments_total{outcome="succeeded"} 20
+"""
+"""As a finished run of the pipeline leaves them at the Pushgateway."""
+
+
+@dataclass(slots=True, kw_only=True)
+class WatchedSystem:
+    """Enter it to start everything; leaving it ends everything."""
+
+    folder: Path
+    prometheus: str = ""
+    alertmanager: str = ""
+    operator: str = ""
+    transformers: dict[str, Server] = field(default_factory=dict)
+    predictors: dict[str, Server] = field(default_factory=dict)
+    canary: ExitStack = field(default_factory=ExitStack)
+    """Ends the canary's predictor."""
+    _exit: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> WatchedSystem:
+        try:
+            for arm, version in (("stable", "1"), ("canary", "2")):
+                self._serve(arm, version)
+            self._operate()
+            pushgateway = self._batch_metrics()
+            self._watch(pushgateway)
+            self._exit.enter_context(self._traffic())
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        """The result of an instant query; one that Prometheus refuses fails here."""
+        answer = httpx.get(
+            f"{self.prometheus}/api/v1/query", params={"query": promql}, timeout=10, trust_env=False
+        )
+        assert answer.status_code == httpx.codes.OK, f"{promql}: {answer.text}"
+        result: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return result
+
+    def label_values(self, series: str, label: str) -> list[str]:
+        """What `label_values(series, label)` means to Grafana."""
+        answer = httpx.get(
+            f"{self.prometheus}/api/v1/label/{label}/values",
+            params={"match[]": series},
+            timeout=10,
+            trust_env=False,
+        )
+        assert answer.status_code == httpx.codes.OK, f"{series}: {answer.text}"
+        values: list[str] = answer.json()["data"]
+        return values
+
+    def alerts(self) -> set[str]:
+        """The names of the alerts that Alertmanager has."""
+        answer = httpx.get(f"{self.alertmanager}/api/v2/alerts", timeout=5, trust_env=False)
+        return {alert["labels"]["alertname"] for alert in answer.json()}
+
+    def _close(self) -> None:
+        self._exit.close()
+        self.canary.close()
+
+    def _serve(self, arm: str, version: str) -> None:
+        predictor_stack = self.canary if arm == "canary" else self._exit
+        self.predictors[arm] = predictor_stack.enter_context(
+            running(
+                "predictor",
+                self.folder / f"predictor-{arm}.log",
+                f"--model_dir={packaged_path() / MODEL / version}",
+            )
+        )
+        self.transformers[arm] = self._exit.enter_context(
+            running(
+                "transformer",
+                self.folder / f"transformer-{arm}.log",
+                f"--predictor_host=127.0.0.1:{self.predictors[arm].http_port}",
+                "--predictor_protocol=v2",
+            )
+        )
+
+    def _operate(self) -> None:
+        standin = start([sys.executable, "-m", "tests.standin", str(WORKLOADS)], stdin=True)
+        self._exit.callback(standin.end)
+        environ = environment_of(standin.first_line()) | {
+            "KSERVE_ENDPOINT": self.transformers["stable"].url,
+            "AUTOSCALER_CANARY_ENDPOINT": self.transformers["canary"].url,
+            "AUTOSCALER_SHADOW_CANARY": "true",
+            "AUTOSCALER_EXPERIENCE_STORE": str(self.folder / "experience.db"),
+        }
+        operator = start(
+            [sys.executable, "-m", "autoscaler"],
+            environ=environ,
+            log=self.folder / "operator.jsonl",
+        )
+        self._exit.callback(operator.end)
+        self.operator = f"http://127.0.0.1:{operator.first_line().split()[-1]}"
+
+    def _batch_metrics(self) -> str:
+        address = self._start("prometheus-pushgateway", lambda it: [f"--web.listen-address={it}"])
+        answer = httpx.put(
+            f"http://{address}/metrics/job/nimbusguard-training",
+            content=BATCH_METRICS,
+            trust_env=False,
+        )
+        assert answer.is_success, answer.text
+        return address
+
+    def _watch(self, pushgateway: str) -> None:
+        routes = self.folder / "alertmanager.yaml"
+        routes.write_text(
+            yaml.safe_dump({"route": {"receiver": "r"}, "receivers": [{"name": "r"}]})
+        )
+        alertmanager = self._start(
+            "prometheus-alertmanager",
+            lambda it: [
+                f"--config.file={routes}",
+                f"--storage.path={self.folder / 'alertmanager'}",
+                f"--web.listen-address={it}",
+                "--cluster.listen-address=",
+            ],
+        )
+        self.alertmanager = f"http://{alertmanager}"
+        for file in ("slo-rules.yaml", "alerts.yaml"):
+            shipped = (MONITORING / file).read_text()
+            (self.folder / file).write_text(re.sub(r"for: \d+m", "for: 1s", shipped))
+        config = self.folder / "prometheus.yaml"
+        config.write_text(yaml.safe_dump(self._configuration(alertmanager, pushgateway)))
+        address = self._start(
+            "prometheus",
+            lambda it: [
+                f"--config.file={config}",
+                f"--storage.tsdb.path={self.folder / 'data'}",
+                f"--web.listen-address={it}",
+                "--log.level=warn",
+                "--enable-feature=exemplar-storage",
+            ],
+        )
+        self.prometheus = f"http://{address}"
+
+    def _start(self, name: str, flags: Callable[[str], list[str]]) -> str:
+        """Start a program of Debian's on a free port and wait until it is ready."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        process = start([program(name), *flags(address)], log=self.folder / f"{name}.log")
+        self._exit.callback(process.end)
+
+        def is_ready() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                answer = httpx.get(f"http://{address}/-/ready", timeout=1, trust_env=False)
+                return answer.status_code == httpx.codes.OK
+            return False
+
+        wait_until(f"{name} is ready", is_ready, 20)
+        return address
+
+    def _configuration(self, alertmanager: str, pushgateway: str) -> dict[str, Any]:
+        servers = [*self.predictors.values(), *self.transformers.values()]
+        static: Callable[..., list[dict[str, Any]]] = lambda *targets: [  # noqa: E731 - a shape
+            {"targets": list(targets)}
+        ]
+        return {
+            "global": {
+                "scrape_interval": "1s",
+                "scrape_timeout": "1s",
+                "evaluation_interval": "1s",
+            },
+            "rule_files": [str(self.folder / name) for name in ("slo-rules.yaml", "alerts.yaml")],
+            "alerting": {"alertmanagers": [{"static_configs": static(alertmanager)}]},
+            "scrape_configs": [
+                {
+                    "job_name": "servers",
+                    "static_configs": static(*(one.url.removeprefix("http://") for one in servers)),
+                },
+                {
+                    "job_name": "operator",
+                    "honor_labels": True,
+                    "static_configs": static(self.operator.removeprefix("http://")),
+                },
+                {
+                    "job_name": "pushgateway",
+                    "honor_labels": True,
+                    "static_configs": static(pushgateway),
+                },
+            ],
+        }
+
+    @contextlib.contextmanager
+    def _traffic(self) -> Iterator[None]:
+        """Every kind of row to both transformers, again and again."""
+        stop = threading.Event()
+        urls = [f"{one.url}/v1/models/{MODEL}:predict" for one in self.transformers.values()]
+
+        def ask() -> None:
+            with httpx.Client(trust_env=False, timeout=5) as client:
+                while not stop.wait(0.1):
+                    for url in urls:
+                        for row in ASKED:
+                            client.post(url, json={"instances": [row]})
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()

@@ -1,0 +1,117 @@
+"""Settings of traces, sampling, and what happens to spans that nobody takes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nimbusguard.contract.errors import InvalidRequest
+from nimbusguard.telemetry.otel import OtelSpan, OtelTracer
+from nimbusguard.telemetry.otlp import Exporter, request_of
+from nimbusguard.telemetry.settings import TracingSettings, tracing_settings
+from nimbusguard.telemetry.spans import Kind
+from nimbusguard.telemetry.tracing import open_tracer, tracing
+
+TRACE, ABOVE = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED = f"00-{TRACE}-{ABOVE}-01".encode()
+
+
+class Kept:
+    """An exporter that keeps what it takes."""
+
+    def __init__(self) -> None:
+        self.spans: list[OtelSpan] = []
+
+    def take(self, span: OtelSpan) -> None:
+        self.spans.append(span)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def tracer(ratio: float = 1.0, kept: Any = None) -> OtelTracer:
+    return OtelTracer(kept or Kept(), ratio, np.random.default_rng(7))
+
+
+def test_without_an_endpoint_there_is_no_tracer() -> None:
+    """Whatever the ratio says."""
+    assert open_tracer(tracing_settings({"NIMBUSGUARD_TRACING_RATIO": "1"}), "predictor") is None
+    with tracing({}, "predictor") as none:
+        assert none is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENDPOINT", "collector:4317"),
+        ("ENDPOINT", "ftp://collector"),
+        ("ENDPOINT", "http://collector:port"),
+        ("ENDPOINT", "http://collector:4317/v1/traces"),
+        ("RATIO", "1.01"),
+        ("RATIO", "-0.1"),
+        ("RATIO", "nan"),
+        ("RATIO", "half"),
+    ],
+)
+def test_a_mistake_in_a_setting_is_named(name: str, value: str) -> None:
+    """Key and value."""
+    with pytest.raises(InvalidRequest, match=f"NIMBUSGUARD_TRACING_{name}: .*{value}"):
+        tracing_settings({f"NIMBUSGUARD_TRACING_{name}": value})
+
+
+def test_an_endpoint_without_the_extra_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to install."""
+    for name in [name for name in sys.modules if name.startswith("nimbusguard.telemetry.ot")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry.proto.collector.trace.v1", None)
+
+    with pytest.raises(InvalidRequest, match=r"nimbusguard\[tracing\]"):
+        open_tracer(TracingSettings(endpoint="http://127.0.0.1:1"), "predictor")
+
+
+def test_a_caller_decides_for_itself() -> None:
+    """Whatever the ratio."""
+    assert tracer(0.0).samples(SAMPLED)
+    assert not tracer(1.0).samples(SAMPLED[:-1] + b"0")
+
+
+def test_without_a_callers_word_the_ratio_decides() -> None:
+    """One in a hundred, within five standard deviations of a hundred thousand throws."""
+    one_percent, never, always = tracer(0.01), tracer(0.0), tracer(1.0)
+
+    assert abs(sum(one_percent.samples(None) for _ in range(100_000)) - 1000) < 5 * 31.5
+    assert not any(never.samples(None) for _ in range(1000))
+    assert all(always.samples(None) for _ in range(1000))
+
+
+def test_a_span_continues_its_callers_trace() -> None:
+    """With the caller's span above it and its state."""
+    kept = Kept()
+    top = tracer(kept=kept).start("a", Kind.SERVER, (SAMPLED, b"k=v"), attributes={"rows": 3})
+    top.end("broken")
+
+    (group,) = request_of(kept.spans, {"service.name": "s"}).resource_spans
+    (message,) = group.scope_spans[0].spans
+    assert (message.trace_id.hex(), message.parent_span_id.hex()) == (TRACE, ABOVE)
+    assert (message.trace_state, message.status.message) == ("k=v", "broken")
+    assert (message.attributes[0].key, message.attributes[0].value.int_value) == ("rows", 3)
+    assert top.traceparent == f"00-{TRACE}-{message.span_id.hex()}-01".encode()
+    assert group.resource.attributes[0].value.string_value == "s"
+
+
+def test_a_collector_that_is_away_costs_nothing_but_spans(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says so once; closing does not wait for it."""
+    exporter = Exporter("http://127.0.0.1:1", {"service.name": "s"})
+    one = tracer(kept=exporter)
+    for _ in range(2):
+        one.start("a", Kind.INTERNAL, None).end()
+        exporter._flush()
+    one.close()
+
+    said = [record.message for record in caplog.records if record.name.endswith("otlp")]
+    assert said == ["traces not delivered"]
