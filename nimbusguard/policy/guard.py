@@ -3,15 +3,16 @@
 A network may add replicas freely; it may remove them only as far as the rule of the Kubernetes HPA,
 over its stabilization window, does not object. The same code runs in the operator, with one row,
 and in training, with thousands of rows, so that a policy is trained and judged inside the rails
-that it will be run in. Pure: the memory between two decisions is a value that goes in and comes
-out, and `now_s` is an argument.
+that it will be run in. The network has no memory; the guard's tells a rough workload from a smooth
+one, and holds on to replicas longer, and to more of them, where the load is rough. Pure: the memory
+between two decisions is a value that goes in and comes out, and `now_s` is an argument.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import CHANGES
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX
+from nimbusguard.policy.roughness import UNKNOWN, Watched, watch
 
 _CPU = INDEX["cpu_utilization"]
 _RATE = INDEX["request_rate"]
@@ -26,12 +28,14 @@ _PODS = INDEX["pod_count"]
 _QUEUE = INDEX["queue_depth"]
 # Fewer requests in an interval than this say more of chance and idle CPU than of their own cost.
 _MIN_REQUESTS: Final = 10
-SLOTS: Final = 32
+SLOTS: Final = 64
 """Slots of time that a stabilization window is remembered in."""
 # More replicas than any workload has.
 _ALL: Final = np.int64(10**6)
 # A product that is whole on paper must not be lifted to the next integer by rounding.
 _ROUNDING: Final = 1e-9
+_LOWEST_TARGET: Final = 0.5
+"""No roughness makes the HPA rule keep more than two pods for each busy one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +46,19 @@ class GuardSettings:
     """CPU utilization at which the HPA rule would run the workload, as ratio of the limit. A
     removal never goes below the replicas that this rule wants, or wanted within the window. Higher
     than an HPA would be set, because the network above it sees queue and latency too."""
-    stabilization_window_s: float = 900.0
-    """Seconds for which a wish of the HPA rule holds; 0 asks only for the newest. The window is
-    over absolute wishes, so a policy of steps of two comes down in its own time once the window has
-    passed, instead of by two in each window; docs/training.md has the sweep."""
+    target_drop: float = 1.0
+    """How far `hpa_target` falls for each unit of roughness above `smooth`: what a network without
+    memory cannot know is kept as headroom where it is needed."""
+    smooth: float = 0.05
+    """Roughness up to which a workload gets no headroom for it."""
+    stabilization_window_s: float = 1800.0
+    """Longest time for which a wish of the HPA rule holds, seconds; 0 asks only for the newest. The
+    window is over absolute wishes, so a policy of steps of two comes down in its own time once the
+    window has passed, instead of by two in each window; docs/training.md has the sweep."""
+    shortest_window_s: float = 300.0
+    """The window of a smooth workload, unless the longest is shorter: that of the HPA."""
+    window_growth_s: float = 3000.0
+    """Seconds of window for each unit of roughness, between the shortest and the longest."""
     burst_ratio: float = 2.0
     """Demand over ready replicas from which on steps of two are too slow, and the guard itself
     adds what is missing. 0 turns the rule off."""
@@ -62,6 +75,10 @@ class GuardSettings:
     def __post_init__(self) -> None:
         _require(self.stabilization_window_s >= 0, "stabilization_window_s", "at least 0")
         _require(0 < self.hpa_target <= 1, "hpa_target", "above 0 and at most 1")
+        _require(self.target_drop >= 0, "target_drop", "at least 0")
+        _require(self.smooth >= 0, "smooth", "at least 0")
+        _require(self.shortest_window_s >= 0, "shortest_window_s", "at least 0")
+        _require(self.window_growth_s >= 0, "window_growth_s", "at least 0")
         _require(self.burst_ratio == 0 or self.burst_ratio > 1, "burst_ratio", "0 or above 1")
         _require(self.burst_headroom >= 1, "burst_headroom", "at least 1")
         _require(0 < self.calm_utilization <= 1, "calm_utilization", "above 0 and at most 1")
@@ -96,6 +113,16 @@ class GuardMemory(NamedTuple):
     """When it was opened (B,)."""
     cpu_s_per_request: NDArray[np.float64]
     """Running mean of CPU seconds a request, in pods (B,); NaN until a calm moment was seen."""
+    level: NDArray[np.float64]
+    """Running mean of the busy pods over about a minute (B,); NaN until CPU was seen."""
+    mean_square: NDArray[np.float64]
+    """Running mean square of their relative distance from it, roughness squared (B,)."""
+
+    @property
+    def roughness(self) -> NDArray[np.float64]:
+        """How rough each workload's load is (B,); see `nimbusguard.policy.roughness`."""
+        root: NDArray[np.float64] = np.sqrt(self.mean_square)
+        return root
 
 
 class Verdict(NamedTuple):
@@ -118,7 +145,7 @@ def start(count: int, now_s: float) -> GuardMemory:
     """Memory of `count` workloads of which nothing is known.
 
     What is unknown might have needed every replica there is, so nothing is removed before a whole
-    window has been seen.
+    window has been seen; and it might be rough, so that window is a long one.
     """
     return GuardMemory(
         np.full((count, SLOTS), _ALL, dtype=np.int64),
@@ -126,31 +153,25 @@ def start(count: int, now_s: float) -> GuardMemory:
         np.zeros(count, dtype=np.int64),
         np.full(count, now_s, dtype=np.float64),
         np.full(count, np.nan),
+        np.full(count, np.nan),
+        np.full(count, UNKNOWN**2),
     )
 
 
 def restart(memory: GuardMemory, rows: NDArray[np.bool_], now_s: float) -> GuardMemory:
     """Memory in which the workloads of a mask (B,) begin anew."""
     fresh = start(len(rows), now_s)
-    each = rows[:, None]
-    return GuardMemory(
-        np.where(each, fresh.wishes, memory.wishes),
-        np.where(each, fresh.wished_s, memory.wished_s),
-        np.where(rows, fresh.slot, memory.slot),
-        np.where(rows, fresh.opened_s, memory.opened_s),
-        np.where(rows, fresh.cpu_s_per_request, memory.cpu_s_per_request),
-    )
+    columns: list[Any] = [
+        np.where(rows[:, None] if old.ndim > 1 else rows, new, old)
+        for new, old in zip(fresh, memory, strict=True)
+    ]
+    return GuardMemory(*columns)
 
 
 def take(memory: GuardMemory, rows: NDArray[np.int64]) -> GuardMemory:
     """The memory of some workloads (B,), in a new order; a row may be taken more than once."""
-    return GuardMemory(
-        memory.wishes[rows],
-        memory.wished_s[rows],
-        memory.slot[rows],
-        memory.opened_s[rows],
-        memory.cpu_s_per_request[rows],
-    )
+    columns: list[Any] = [column[rows] for column in memory]
+    return GuardMemory(*columns)
 
 
 def judge(
@@ -179,7 +200,7 @@ def judge(
     """
     change = CHANGES[action]  # (B,)
     rules = np.zeros_like(current)
-    wanted = _hpa_wish(settings, raw, current)  # (B,)
+    wanted = _hpa_wish(settings, memory, raw, current)  # (B,)
     memory = _remember(settings, memory, wanted, raw, now_s)
 
     wish = current + change
@@ -232,22 +253,33 @@ def _remember(
     wishes[row, slot] = np.where(opens, wanted, np.maximum(wanted, wishes[row, slot]))
     wished_s[row, slot] = now_s
     opened_s = np.where(opens, now_s, memory.opened_s)
-    return GuardMemory(wishes, wished_s, slot, opened_s, np.where(calm, learnt, known))
+    watched = Watched(memory.level, memory.mean_square)
+    watched = watch(watched, cpu * raw[:, _PODS], settings.interval_s)
+    known = np.where(calm, learnt, known)
+    return GuardMemory(wishes, wished_s, slot, opened_s, known, *watched)
 
 
 def _highest_wish(settings: GuardSettings, memory: GuardMemory, now_s: float) -> NDArray[np.int64]:
-    recent = now_s - memory.wished_s <= settings.stabilization_window_s
+    window_s = np.maximum(settings.shortest_window_s, settings.window_growth_s * memory.roughness)
+    window_s = np.minimum(window_s, settings.stabilization_window_s)
+    recent = now_s - memory.wished_s <= window_s[:, None]
     highest: NDArray[np.int64] = np.where(recent, memory.wishes, 0).max(axis=1)
     return highest
 
 
 def _hpa_wish(
-    settings: GuardSettings, raw: NDArray[np.float64], current: NDArray[np.int64]
+    settings: GuardSettings,
+    memory: GuardMemory,
+    raw: NDArray[np.float64],
+    current: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Pods that bring CPU to its target, without tolerance; the current ones if CPU is unknown."""
     busy = raw[:, _CPU] * raw[:, _PODS]
     unknown = ~np.isfinite(busy)
-    wish = np.ceil(np.where(unknown, 0.0, busy) / settings.hpa_target - _ROUNDING)
+    rough = np.maximum(memory.roughness - settings.smooth, 0.0)
+    lowest = min(_LOWEST_TARGET, settings.hpa_target)
+    target = np.maximum(settings.hpa_target - settings.target_drop * rough, lowest)
+    wish = np.ceil(np.where(unknown, 0.0, busy) / target - _ROUNDING)
     return np.where(unknown, current, wish.astype(np.int64))
 
 

@@ -17,7 +17,7 @@ from nimbusguard.policy import guard
 from nimbusguard.policy.guard import Bounds, GuardMemory, GuardSettings, Rule, Verdict
 
 DOWN_2, DOWN_1, HOLD, UP_1, UP_2 = (int(action) for action in ScaleAction)
-OFF = GuardSettings(stabilization_window_s=0.0, hpa_target=1.0, burst_ratio=0.0)
+OFF = GuardSettings(stabilization_window_s=0.0, hpa_target=1.0, burst_ratio=0.0, target_drop=0.0)
 QUICK = dataclasses.replace(OFF, hpa_target=0.8, stabilization_window_s=60.0)
 FRESH = guard.start(1, 1000.0)
 ONE_TO_FIFTY = Bounds(np.array([1]), np.array([50]))

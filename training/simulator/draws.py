@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     SCRAPE_DROP = 6
     NEIGHBOURS = 7
     VICTIM = 8
+    HOUSEKEEPING = 9
 
 
 def hashed(

@@ -161,7 +161,7 @@ class ClusterLanes:
         measured = np.count_nonzero(usable, axis=1).astype(np.int64)
         missing = np.count_nonzero(fresh, axis=1).astype(np.int64)
         return PodMetrics(
-            cpu_utilization=serving_cpu(self._history, self._asked(), now),
+            cpu_utilization=serving_cpu(self._history, self._asked()),
             measured=measured,
             missing=missing,
             unready=self._pods.count - measured - missing,

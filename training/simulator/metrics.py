@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from nimbusguard.contract.features import INDEX, STATE_DIM
 from training.simulator.draws import Purpose, triangular, uniform
+from training.simulator.housekeeping import CONTAINERS, last_reading, reading_times
 from training.simulator.pods import Pods
 from training.simulator.service import BUCKETS
 
 HISTORY_S: Final = 256
 """Seconds kept; more than window, two missed scrapes and rule delay together."""
-_METRICS_API_S: Final = 15
+_METRICS_API_S: Final = 15.0
 """Resolution of the metrics server, `--metric-resolution`."""
 _NO_THROTTLING: Final = 0.15
 _NO_GAUGE: Final = 0.3
@@ -95,6 +96,11 @@ class History:
     def follow(self, leader: NDArray[np.int64]) -> None:
         """Give every lane the past of its leader (N,)."""
         self._ring[:] = self._ring[:, :, leader]
+
+    def rows_at(self, rows: list[Series], second: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Some rows at one second of each lane (N, len(rows))."""
+        values = self._ring[second[:, None] % HISTORY_S, rows, self._lane[:, None]]
+        return np.asarray(values, dtype=np.float64)
 
     def at(self, second: NDArray[np.int64]) -> NDArray[np.float64]:
         """All rows at one second of each lane (N, ROWS)."""
@@ -210,7 +216,8 @@ def features(history: History, pods: Pods, lanes: Lanes) -> NDArray[np.float64]:
     served = rate[:, Series.COMPLETED]
     requests = served + rate[:, Series.FAILED]
     traffic = np.where(requests > 1e-9, requests, np.nan)
-    cpu = (rate[:, Series.CPU] * seen.serving_s + p["startup_cpu_ratio"] * seen.starting_s) / span
+    used, throttling = _kubelet_rates(history, lanes, samples).T
+    cpu = (used * seen.serving_s + p["startup_cpu_ratio"] * seen.starting_s) / span
     raw = np.empty((len(lanes.seed), STATE_DIM))
     raw[:, INDEX["cpu_utilization"]] = cpu / sampled
     raw[:, INDEX["memory_utilization"]] = _memory(end, p)
@@ -224,7 +231,7 @@ def features(history: History, pods: Pods, lanes: Lanes) -> NDArray[np.float64]:
     exporters = p["exporters"]
     gauge = (exporters >= _NO_THROTTLING) & (exporters < _NO_GAUGE)
     raw[:, INDEX["queue_depth"]] = np.where(gauge, np.nan, np.rint(end[:, Series.IN_FLIGHT]))
-    throttled = rate[:, Series.THROTTLED] * seen.serving_s / span
+    throttled = throttling * seen.serving_s / span
     throttled = np.where(exporters < _NO_THROTTLING, np.nan, throttled / sampled)
     raw[:, INDEX["cpu_throttling"]] = throttled
     memory = 0.5 * raw[:, INDEX["memory_utilization"]] * end[:, Series.PODS] / p["node_pods"]
@@ -256,10 +263,58 @@ def _memory(
     return np.minimum(used, 1.0)
 
 
-def serving_cpu(history: History, lanes: Lanes, now: int) -> NDArray[np.float64]:
-    """CPU over the limit of a ready pod between the metrics server's last two samples (N,)."""
-    phase = np.floor(uniform(lanes.seed, 1, Purpose.SCRAPE_JITTER) * _METRICS_API_S)
-    last = now - phase.astype(np.int64)
-    end, begin = history.at(last), history.at(last - _METRICS_API_S)
-    used: NDArray[np.float64] = end[:, Series.CPU] - begin[:, Series.CPU]
-    return used / _METRICS_API_S
+_FROM_KUBELET: Final = [Series.CPU, Series.THROTTLED]
+
+
+def _kubelet_rates(history: History, lanes: Lanes, samples: Samples) -> NDArray[np.float64]:
+    """CPU and throttling of a ready pod as `rate()` gives them, per second (N, 2).
+
+    A sample bears the time at which cAdvisor read the counter, so the slope is right but older than
+    that of a counter which is read when it is scraped. NaN with fewer than two readings.
+    """
+    opens_s = lanes.age_s - lanes.parameters["rule_delay_s"] - lanes.parameters["rate_window_s"]
+    # When every scrape of the window failed there is nothing, however often cAdvisor read.
+    scraped = samples.last > samples.first
+    total = np.zeros((len(lanes.seed), len(_FROM_KUBELET)))
+    for container in range(CONTAINERS):
+        last = last_reading(lanes.seed, container, samples.last.astype(np.float64))
+        first = last_reading(lanes.seed, container, opens_s) + 1.0
+        slope = _slope(history, lanes, container, first, last)
+        total += np.where((scraped & (last > first))[:, None], slope, np.nan)
+    return total / CONTAINERS
+
+
+def _slope(
+    history: History,
+    lanes: Lanes,
+    container: int,
+    first: NDArray[np.float64],
+    last: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Increase of the kubelet's counters between two readings, per second (N, 2)."""
+    ends = np.floor(reading_times(lanes.seed, container, last)).astype(np.int64)
+    begins = np.floor(reading_times(lanes.seed, container, first)).astype(np.int64)
+    span = np.maximum(ends - begins, 1).astype(np.float64)
+    increase = history.rows_at(_FROM_KUBELET, ends + lanes.offset)
+    increase -= history.rows_at(_FROM_KUBELET, begins + lanes.offset)
+    slope: NDArray[np.float64] = increase / span[:, None]
+    return slope
+
+
+def serving_cpu(history: History, lanes: Lanes) -> NDArray[np.float64]:
+    """CPU over the limit of a ready pod as the metrics API tells it (N,).
+
+    The metrics server scrapes every 15 s and gives the rate between the last two readings that
+    differ; the HPA asks at any time in between.
+
+    Source: kubernetes-sigs/metrics-server, pkg/storage/pod.go.
+    """
+    phase = uniform(lanes.seed, 1, Purpose.SCRAPE_JITTER) * _METRICS_API_S
+    scraped = np.floor((lanes.age_s - phase) / _METRICS_API_S) * _METRICS_API_S + phase
+    total = np.zeros(len(lanes.seed))
+    for container in range(CONTAINERS):
+        last = last_reading(lanes.seed, container, scraped)
+        before = last_reading(lanes.seed, container, scraped - _METRICS_API_S)
+        before = np.minimum(before, last - 1.0)
+        total += _slope(history, lanes, container, before, last)[:, 0]
+    return total / CONTAINERS
