@@ -7,12 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from nimbusguard.canary.figures import Figures, arms_of
 from nimbusguard.canary.plan import Kind
 from nimbusguard.contract.errors import InvalidRequest, MetricsUnavailable
+from nimbusguard.contract.features import STATE_DIM
 from nimbusguard.policy.bounds import Histogram
 
 
@@ -117,11 +119,12 @@ def test_every_query_is_valid_promql(kind: Kind, tmp_path: Path) -> None:
 
 def test_the_series_are_those_that_the_servers_export() -> None:
     """Every metric and label that a query names stands in the servers' own collector."""
-    from serving.metrics import ServingMetrics
+    from serving.metrics import Decided, ServingMetrics
 
     metrics = ServingMetrics("predictor", "m")
     metrics.observe_request("v2_infer", "200", 0.001)
-    metrics.count_action("NO_ACTION", "2", 1)
+    one_row = np.zeros((1, STATE_DIM), dtype=np.bool_)
+    metrics.observe_decisions(Decided("2", np.array([2]), np.array([0.5]), one_row, one_row))
     exported = {
         sample.name: set(sample.labels) for metric in metrics.collect() for sample in metric.samples
     }
