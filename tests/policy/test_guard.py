@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -324,6 +325,16 @@ def test_a_setting_out_of_range_is_named(name: str, value: float) -> None:
     """The message names the setting and what was expected."""
     with pytest.raises(InvalidRequest, match=name):
         dataclasses.replace(GuardSettings(), **{name: value})  # type: ignore[arg-type]
+
+
+def test_the_operators_page_lists_every_setting_with_its_default() -> None:
+    """The table in docs/operate.md is what the code does."""
+    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+    table = page.split("| `GuardSettings` | default | meaning |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
+    told = {name.strip(" `"): float(value) for name, value in rows}
+
+    assert told == dataclasses.asdict(GuardSettings())
 
 
 @given(
