@@ -96,6 +96,13 @@ def begin_batch(tracer: Tracer | None, calls: Sequence[Call[Any, Any]], rows: in
     return span
 
 
+def begin_explanation(tracer: Tracer | None, kind: Kind, trace: Trace) -> Span | None:
+    """The span of one explanation below its request, if that is sampled."""
+    if tracer is None or trace.span is None:
+        return None
+    return tracer.start("explain", kind, trace.span)
+
+
 @contextmanager
 def ending(span: Span) -> Iterator[Span]:
     """End a span with the block, with the error that leaves it if one does."""

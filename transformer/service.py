@@ -24,7 +24,6 @@ from nimbusguard.contract.errors import (
     NonFiniteOutput,
     Overloaded,
 )
-from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
 from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
@@ -118,6 +117,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             lookup,
             deadline_s=settings.deadline_s,
             absent_as_zero=self._absent_as_zero,
+            metrics=metrics,
+            tracer=tracer,
         )
         self._seen = TransformerSource(self._explanation, now) if now is not None else None
         self._console = ConsoleApi(self._seen) if self._seen is not None else None
@@ -351,9 +352,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         reasons = refusals(raw, resolved, requests)
         if not reasons:
             return calls, resolved
-        for feature, amount in zip(NAMES, resolved.refused.sum(axis=0).tolist(), strict=True):
-            if amount:
-                self._metrics.count_feature(feature, "refused", amount)
+        self._metrics.count_refused(resolved.refused)
         kept = np.repeat(
             [index not in reasons for index in range(len(calls))], [call.rows for call in calls]
         )

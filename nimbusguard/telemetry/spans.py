@@ -24,6 +24,9 @@ class Kind(Enum):
 class Span(Protocol):
     """One piece of work of a sampled request."""
 
+    name: str
+    """What kind of work, not which; may change until the span ends."""
+
     @property
     def trace_id(self) -> str:
         """32 hexadecimal digits."""
