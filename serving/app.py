@@ -227,7 +227,7 @@ class RestApp(Generic[PayloadT, ResultT]):
         trace = trace_of(
             request.request_id, headers.get(b"traceparent"), headers.get(b"tracestate")
         )
-        request.trace = begin(self._tracer, route, trace, self._service.version)
+        request.trace = begin(self._tracer, route, trace, self._service)
 
     def _predict(self, request: HttpRequest) -> None:
         self._begin(request, "v1_predict")

@@ -108,7 +108,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
         began = time.perf_counter()
         code = grpc.StatusCode.CANCELLED.name  # what stays when the caller goes
         tracer = self._tracer if route in (_INFER, _EXPLAIN) else None
-        trace = begin(tracer, route, self._trace_of(context), self._service.version)
+        trace = begin(tracer, route, self._trace_of(context), self._service)
         try:
             answer = await work(request, trace)
         except NimbusGuardError as error:

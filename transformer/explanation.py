@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.baseline import BASELINE
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Overloaded
-from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
+from nimbusguard.contract.messages import MetricRows, parse_metrics
 from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
 from nimbusguard.telemetry.spans import Kind, Tracer
 from serving.calls import Call, ModelService, Trace, deliver, refuse
@@ -30,7 +30,7 @@ from transformer.explain_tensors import HopExplanation
 from transformer.explain_words import Explained, document_of
 from transformer.hop import PredictorClient, handed_on, untraced
 from transformer.lookup import WorkloadLookup
-from transformer.options import options_of_tensors
+from transformer.options import rows_of_tensors
 from transformer.postprocess import Answering, DecisionBatch, Decisions, decide
 from transformer.preprocess import prepare, refusals, resolve, stack
 
@@ -142,11 +142,8 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         Raises:
             InvalidRequest: There are none, too many, or bounds that cannot be.
         """
-        raw = inputs["raw_metrics"]
-        check_row_count(len(raw), max_rows=MAX_ROWS, where="raw_metrics")
-        with np.errstate(invalid="ignore"):  # a signalling NaN is as absent as any other
-            rows = raw.astype(np.float64)
-        return MetricRows(rows, options_of_tensors(inputs)), len(raw)
+        rows = rows_of_tensors(inputs, max_rows=MAX_ROWS)
+        return rows, len(rows)
 
     def submit(self, call: ExplainCall) -> None:
         """Answer a call in a task of its own.
@@ -167,15 +164,11 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
 
     def v2_response(self, result: Explanations) -> InferResponse:
         """The V2 answer."""
-        answering = result.decisions.batch.answering
-        chosen = result.decisions.batch.choice.action  # (B,)
+        batch = result.decisions.batch
+        chosen = batch.choice.action  # (B,)
         own = result.answer.attributions[np.arange(len(chosen)), chosen]  # (B, F)
         outputs = (*result.decisions.tensors(), OutputTensor("attributions", "FP32", own))
-        parameters = {
-            "model_version": answering.model_version,
-            "fingerprint": answering.fingerprint,
-        }
-        return InferResponse(self.name, answering.model_version, outputs, parameters)
+        return batch.answering.response(outputs)
 
     async def _run(self, call: ExplainCall) -> None:
         try:

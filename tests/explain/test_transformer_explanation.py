@@ -136,8 +136,8 @@ def test_the_sentence_names_what_speaks_for_and_against() -> None:
     """With values, units and the calm workload's; what hardly matters is left out."""
     assert document_of(explained())["sentence"] == (
         "SCALE_UP_1 (4 to 5 replicas) is preferred to NO_ACTION: compared with a calm workload, "
-        "for it speak cpu_utilization 0.93 ratio (calm 0.5), queue_depth 12 requests (calm 4); "
-        "against it pod_count 4 pods (calm 4)."
+        "cpu_utilization 0.93 (calm 0.5) and queue_depth 12 requests (calm 4) speak for it, "
+        "pod_count 4 pods (calm 4) against it."
     )
 
 

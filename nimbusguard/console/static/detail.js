@@ -63,8 +63,8 @@ function why(explanation, { last }) {
     explanation.same_version ? null : make("p", { class: "bad" },
       `Version ${last.model_version} decided; this explains version ${explanation.model_version}, which is served now.`),
     table(`What adds to the Q-value of ${action}: ${number(q_value)}, of a calm workload ${number(baseline_q_value)}`,
-      ["Feature", "Value", "Calm", "Adds", "Bar"],
-      sorted.map((one) => ({ cells: [one.name, `${number(one.value)} ${one.unit}`, number(one.baseline), signed(one.attribution), bar(one.attribution / longest)] }))),
+      ["Feature", "Adds", "Bar", "Value", "Calm"],
+      sorted.map((one) => ({ cells: [one.name, signed(one.attribution), bar(one.attribution / longest), `${number(one.value)}${one.unit === "ratio" ? "" : ` ${one.unit}`}`, number(one.baseline)] }))),
   ].filter((part) => part !== null);
 }
 
@@ -80,7 +80,7 @@ function values({ last }) {
       const chosen = name === last.action;
       return {
         class: chosen ? "chosen" : allowed ? null : "masked",
-        cells: [name, number(last.q_values[index]), bar((last.q_values[index] - low) / spread),
+        cells: [name, number(last.q_values[index]), bar((last.q_values[index] - low) / spread, 0),
           chosen ? "chosen" : allowed ? "" : "outside the bounds"],
       };
     })),
