@@ -75,4 +75,4 @@ class Tracer(Protocol):
         """
 
     def close(self) -> None:
-        """Send what is left, for at most two seconds."""
+        """Send what is left, for at most four seconds."""
