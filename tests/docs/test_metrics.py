@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import importlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from autoscaler.logs import log_decision
 from autoscaler.metrics import OperatorMetrics
+from bench.__main__ import PARTS
 from nimbusguard.cli import COMMANDS
 from nimbusguard.telemetry.settings import TracingSettings, tracing_settings
 from predictor.settings import RAY_KEYS, RaySettings, ray_settings
@@ -262,6 +265,69 @@ def test_every_command_that_a_document_names_exists() -> None:
 
     assert named == set(COMMANDS)
     assert made_of <= targets
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command and subcommand, as `models publish`, with its parser."""
+    found = {}
+    for name, (module, _) in COMMANDS.items():
+        parser = argparse.ArgumentParser(name)
+        importlib.import_module(module).configure(parser)
+        found[name] = parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found |= {f"{name} {sub}": own for sub, own in action.choices.items()}
+    return found
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Every line of a document that calls the command: what follows `nimbusguard`, and where."""
+    for path in DOCUMENTS:
+        text = path.read_text().replace("\\\n", " ")
+        spans = re.findall(r"`([^`\n]+)`", text) + re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+        for span in spans:
+            for line in re.findall(r"(?:^|[\s/])nimbusguard ([a-z]+ [^\n|#]*|[a-z]+)", span):
+                yield line, path.name
+
+
+def called_by(line: str, known: Iterable[str]) -> list[str]:
+    """The command that a line calls and its subcommands, which may stand behind flags."""
+    first, *others = line.split()
+    names = [first, *(f"{first} {word}" for word in others)]
+    return [name for name in names if name in known]
+
+
+def test_every_subcommand_is_documented() -> None:
+    """By its name behind the command's, as somebody would type it."""
+    known = parsers()
+    called = {name for line, _ in command_lines() for name in called_by(line, known)}
+
+    assert set(known) - called == set()
+
+
+def test_every_flag_of_a_documented_command_exists() -> None:
+    """On the subcommand that it is written behind."""
+    known = parsers()
+    seen = 0
+    for line, page in command_lines():
+        own, _, _ = line.partition(" -- ")  # what follows is somebody else's
+        flags = set(re.findall(r"(?:^|\s|\[)(--[a-z][a-z-]*)", own))
+        parts = called_by(line, known)
+        allowed = {flag for name in parts for flag in known[name]._option_string_actions}
+        if parts:  # else a namespace: `kubectl -n nimbusguard scale`
+            assert flags <= allowed, f"{page}: nimbusguard {line}"
+            seen += len(flags)
+    assert seen > 20
+
+
+def test_every_part_of_the_benchmark_that_is_named_exists() -> None:
+    """And every part is named on the page of figures or of what they mean."""
+    pages = [*DOCUMENTS, ROOT / "bench/results.md"]
+    named = {
+        part for path in pages for part in re.findall(r"python -m bench ([a-z]+)", path.read_text())
+    }
+
+    assert named <= set(PARTS)
 
 
 def test_every_field_of_a_log_line_is_on_the_page() -> None:
