@@ -99,6 +99,7 @@ def test_no_credential_is_in_the_log_or_an_answer_of_the_servers(tmp_path: Path)
             answer = client.post(f"{url}:{route}", json={"instances": [ROW]}, timeout=10)
             assert answer.status_code == httpx.codes.OK
         wait_until("the request's line", lambda: '"status":503' in log.read_text(), 10)
+        wait_until("that of why", lambda: '"route":"v1_explain"' in log.read_text(), 10)
 
     assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
     assert NOBODY in refused.text
