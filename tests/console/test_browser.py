@@ -243,6 +243,7 @@ def test_a_paused_policy_shows_how_it_goes_on(page: Page) -> None:
     )
     expect(page.locator("#detail")).to_contain_text("No network answered: hpa_rule decided")
     expect(page.locator("#detail")).to_contain_text("act, paused")
+    expect(page.locator("#detail")).to_contain_text("PAUSED (the policy is paused)")
 
 
 def test_everything_is_reached_by_keyboard(page: Page) -> None:
@@ -370,7 +371,16 @@ def test_nothing_comes_from_elsewhere_and_nothing_runs_inline(operator: Operator
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
         assert "unsafe" not in policy
-    for name in ("main.js", "detail.js", "chart.js", "dom.js", "api.js", "console.css", ""):
+    for name in (
+        "main.js",
+        "detail.js",
+        "rules.js",
+        "chart.js",
+        "dom.js",
+        "api.js",
+        "console.css",
+        "",
+    ):
         text = httpx.get(f"{operator.url}/console/{name}").text.replace(
             "http://www.w3.org/2000/svg", ""
         )

@@ -2,6 +2,7 @@
 
 import { charts } from "./chart.js";
 import { age, bar, clock, make, number, percent, seconds, table } from "./dom.js";
+import { explained } from "./rules.js";
 
 const SPANS = [["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["1 day", 86400]];
 
@@ -43,7 +44,7 @@ function lastDecision({ last, about, now_s }) {
       ...pair("Action", `${last.action}: ${last.current_replicas} to ${last.target_replicas} replicas, ${done}`),
       ...pair("Decided by", `${last.source}${last.model_version ? `, version ${last.model_version}` : ""}, ${last.arm}`),
       ...pair("Mode", about.paused ? `${last.mode}, paused` : last.mode),
-      ...pair("Guard", last.guard.length ? last.guard.join(", ") : "changed nothing"),
+      ...pair("Guard", last.guard.length ? explained(last.guard) : "changed nothing"),
       ...pair("Bounds", about.min_replicas === null ? "unknown" : `${about.min_replicas} to ${about.max_replicas} replicas`),
       ...(about.problem ? pair("Problem", about.problem, "bad") : [])),
   ];
