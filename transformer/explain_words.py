@@ -89,10 +89,19 @@ def sentence(
     if rival is None or preference is None:
         return f"{begin}: the bounds allow no other action."
     for_it, against = _strongest(row, preference), _strongest(row, -preference)
-    verb = "speaks" if len(for_it) == 1 else "speak"
-    reasons = f"{' and '.join(for_it)} {verb} for it" if for_it else "no feature speaks for it"
-    but = f", {' and '.join(against)} against it" if against else ""
-    return f"{begin} is preferred to {rival.name}: compared with a calm workload, {reasons}{but}."
+    begin = f"{begin} is preferred to {rival.name}"
+    if for_it:
+        but = f", {' and '.join(against)} against it" if against else ""
+        return f"{begin}: compared with a calm workload, {_speak(for_it)} for it{but}."
+    # The lead is then that at the baseline, less what the features take from it.
+    but = (
+        f"{_speak(against)} against it, but not enough" if against else "nothing speaks against it"
+    )
+    return f"{begin}: so it is for a calm workload, and {but}."
+
+
+def _speak(features: list[str]) -> str:
+    return f"{' and '.join(features)} {'speaks' if len(features) == 1 else 'speak'}"
 
 
 def _strongest(row: Explained, preference: NDArray[np.float64]) -> list[str]:

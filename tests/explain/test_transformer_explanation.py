@@ -141,6 +141,21 @@ def test_the_sentence_names_what_speaks_for_and_against() -> None:
     )
 
 
+def test_the_sentence_says_what_a_calm_workload_gets_too() -> None:
+    """Where nothing speaks for an action that leads all the same, its lead is the baseline's."""
+    same = np.zeros((ACTION_DIM, STATE_DIM), dtype=np.float32)
+    against = same.copy()
+    against[ScaleAction.SCALE_UP_1, 0] = -0.5
+    begin = "SCALE_UP_1 (4 to 5 replicas) is preferred to NO_ACTION: so it is for a calm workload"
+
+    said = [document_of(explained(attributions=each))["sentence"] for each in (same, against)]
+
+    assert said == [
+        f"{begin}, and nothing speaks against it.",
+        f"{begin}, and cpu_utilization 0.93 (calm 0.5) speaks against it, but not enough.",
+    ]
+
+
 def test_the_sentence_of_a_bound_says_so() -> None:
     """Where nothing else is allowed there is nothing to prefer."""
     only = np.arange(ACTION_DIM) == ScaleAction.NO_ACTION
@@ -149,13 +164,6 @@ def test_the_sentence_of_a_bound_says_so() -> None:
     assert row["sentence"] == ("NO_ACTION (stay at 4 replicas): the bounds allow no other action.")
     assert row["next_best_action"] is None
     assert row["features"][0]["preference"] is None
-
-
-def test_the_sentence_of_a_calm_workload_claims_nothing() -> None:
-    """No attribution at all: no feature is named."""
-    nothing = np.zeros((ACTION_DIM, STATE_DIM), dtype=np.float32)
-
-    assert "no feature speaks for it." in document_of(explained(attributions=nothing))["sentence"]
 
 
 def tensors(rows: int = 2) -> dict[str, Tensor]:
