@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import FEATURES, INDEX
+from nimbusguard.telemetry.logs import redact
 
 Read = Callable[[str], Any]
 """Text to value; raises ValueError with the rule that was broken."""
@@ -60,7 +61,7 @@ def read_keys(environ: Mapping[str, str], keys: Sequence[Key]) -> dict[str, Any]
         try:
             values[key.field] = key.read(text)
         except ValueError as exc:
-            message = f"{key.name}: expected {exc}, got {text!r}"
+            message = f"{key.name}: expected {exc}, got {redact(text)!r}"
             raise InvalidSetting(message) from exc
     return values
 

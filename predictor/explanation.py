@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -22,10 +23,13 @@ from nimbusguard.contract.errors import InvalidRequest, NonFiniteOutput, NotFoun
 from nimbusguard.contract.features import STATE_DIM
 from nimbusguard.contract.messages import check_row_count, parse_states
 from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
+from nimbusguard.telemetry.spans import Kind, Span, Tracer
 from predictor.explain import Attribution
 from predictor.loader import LoadedModel
 from predictor.states import STATE, STATE_EXAMPLE, STATE_SCHEMA, array_of, state_problem
 from serving.calls import Call, ModelService, deliver, refuse
+from serving.metrics import ServingMetrics
+from serving.tracing import begin_explanation
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +41,22 @@ _NUMBERS: Final = {"type": "array", "items": {"type": "number"}}
 ExplainCall = Call[NDArray[np.float32], Attribution]
 
 
+class _Explained(NamedTuple):
+    """What the thread made, and when, on the clock of `time.perf_counter`."""
+
+    attribution: Attribution
+    began: float
+    ended: float
+
+
 class PredictorExplanation(ModelService[NDArray[np.float32], Attribution]):
     """Answers calls with attributions.
 
     Args:
         name: The model's name in every path.
         network: The version that is explained.
+        metrics: Counts how long explanations wait and take, and failures.
+        tracer: Records sampled requests.
     """
 
     component: ClassVar[str] = "predictor"
@@ -78,9 +92,17 @@ class PredictorExplanation(ModelService[NDArray[np.float32], Attribution]):
         {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(STATE_EXAMPLE)},
     )
 
-    def __init__(self, name: str, network: LoadedModel) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: LoadedModel,
+        metrics: ServingMetrics,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.name = name
         self._network = network
+        self._metrics = metrics
+        self._tracer = tracer
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._under_way = 0
 
@@ -141,9 +163,10 @@ class PredictorExplanation(ModelService[NDArray[np.float32], Attribution]):
             raise NotFound(message)
         self.check_room()
         self._under_way += 1
+        span = begin_explanation(self._tracer, Kind.INTERNAL, call.trace)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._executor, self._explain, call)
-        future.add_done_callback(lambda done: self._answer(call, done))
+        future.add_done_callback(lambda done: self._answer(call, span, done))
 
     def v1_body(self, result: Attribution) -> bytes:
         """The V1 answer."""
@@ -169,28 +192,55 @@ class PredictorExplanation(ModelService[NDArray[np.float32], Attribution]):
         parameters = {"model_version": metadata.version, "fingerprint": metadata.fingerprint}
         return InferResponse(self.name, metadata.version, outputs, parameters)
 
-    def _explain(self, call: ExplainCall) -> Attribution | None:
+    def _explain(self, call: ExplainCall) -> _Explained | None:
         """In the thread: the attributions, or None where nobody waits any more."""
         explainer = self._network.explainer
         if call.is_abandoned or explainer is None:
             return None
-        return explainer.explain(call.payload)
+        began = time.perf_counter()
+        return _Explained(explainer.explain(call.payload), began, time.perf_counter())
 
-    def _answer(self, call: ExplainCall, done: asyncio.Future[Attribution | None]) -> None:
-        """On the loop: tell the call how it ended."""
+    def _answer(
+        self, call: ExplainCall, span: Span | None, done: asyncio.Future[_Explained | None]
+    ) -> None:
+        """On the loop: count, and tell the call how it ended."""
         self._under_way -= 1
+        try:
+            explained = self._outcome(done)
+        except (NonFiniteOutput, RuntimeError) as error:
+            _end(span, str(error))
+            refuse(call, error)
+            return
+        if explained is None:
+            _end(span, "nobody waits any more")
+            return
+        waited_s = explained.began - call.arrived
+        self._metrics.observe_stage("explain_queue", waited_s)
+        self._metrics.observe_stage("explain", explained.ended - explained.began)
+        if span is not None:
+            span.set("nimbusguard.explain.waited_s", waited_s)
+        _end(span)
+        deliver(call, explained.attribution)
+
+    def _outcome(self, done: asyncio.Future[_Explained | None]) -> _Explained | None:
+        """What the thread made.
+
+        Raises:
+            NonFiniteOutput: Gradients are NaN or infinite.
+            RuntimeError: It failed, and the log says why.
+        """
         if done.cancelled() or (error := done.exception()) is not None:
             logger.error("explanation failed", exc_info=None if done.cancelled() else error)
-            refuse(call, RuntimeError("explanation failed"))
-            return
-        result = done.result()
-        if result is None:
-            return
-        if not all(np.isfinite(part).all() for part in result):
+            message = "explanation failed"
+            raise RuntimeError(message)
+        explained = done.result()
+        if explained is not None and not all(
+            np.isfinite(part).all() for part in explained.attribution
+        ):
+            self._metrics.count_non_finite()
             message = f"version {self.version}: its gradients are not finite"
-            refuse(call, NonFiniteOutput(message))
-            return
-        deliver(call, result)
+            raise NonFiniteOutput(message)
+        return explained
 
 
 def _checked(state: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
@@ -198,3 +248,8 @@ def _checked(state: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     if problem is not None:
         raise InvalidRequest(problem)
     return state, len(state)
+
+
+def _end(span: Span | None, error: str | None = None) -> None:
+    if span is not None:
+        span.end(error)

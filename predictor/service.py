@@ -96,7 +96,7 @@ class PredictorService(ModelService[States, QValues]):
             max_waiting_rows=settings.max_waiting_rows,
             max_batch_rows=settings.max_batch_rows,
         )
-        self._explanation = PredictorExplanation(name, network)
+        self._explanation = PredictorExplanation(name, network, metrics, tracer)
         self._parameters = {
             "model_version": network.metadata.version,
             "fingerprint": network.metadata.fingerprint,

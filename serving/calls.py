@@ -195,9 +195,10 @@ class OutputChoice:
         own = {spec.name for spec in service.outputs}
         self._explained = frozenset(spec.name for spec in explanation.outputs) - own
 
+    def explains(self, asked: Iterable[Named]) -> bool:
+        """Whether one of the outputs that are asked for is an explanation's."""
+        return any(output.name in self._explained for output in asked)
+
     def of(self, asked: Iterable[Named]) -> ModelService[Any, Any]:
         """The service for the outputs that are asked for; none in particular is the plain one."""
-        for output in asked:
-            if output.name in self._explained:
-                return self._explanation
-        return self._plain
+        return self._explanation if self.explains(asked) else self._plain

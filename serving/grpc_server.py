@@ -28,7 +28,7 @@ from serving.metrics import ServingMetrics
 from serving.model import FutureCall
 from serving.settings import ServerSettings
 from serving.status import retry_after_of, status_of
-from serving.tracing import RequestIds, begin, trace_of
+from serving.tracing import RequestIds, begin, trace_id_of, trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -38,6 +38,7 @@ AnswerT = TypeVar("AnswerT")
 logger = logging.getLogger(__name__)
 
 _INFER: Final = "grpc_infer"
+_EXPLAIN: Final = "grpc_explain"
 _FAULTLESS: Final = frozenset({"OK", "INVALID_ARGUMENT", "NOT_FOUND", "CANCELLED"})
 """Codes that are no fault of the server."""
 _SERVICE: Final = "inference.GRPCInferenceService"
@@ -81,7 +82,8 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Inference."""
-        return await self._answer(request, context, _INFER, self._infer)
+        route = _EXPLAIN if self._choice.explains(request.outputs) else _INFER
+        return await self._answer(request, context, route, self._infer)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         """Left out on purpose, as over REST: any caller could swap the model."""
@@ -105,8 +107,8 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
         """Run one call, count it, and tell its error in gRPC's terms."""
         began = time.perf_counter()
         code = grpc.StatusCode.CANCELLED.name  # what stays when the caller goes
-        tracer = self._tracer if route == _INFER else None
-        trace = begin(tracer, route, self._trace_of(context), self._service.version)
+        tracer = self._tracer if route in (_INFER, _EXPLAIN) else None
+        trace = begin(tracer, route, self._trace_of(context), self._service)
         try:
             answer = await work(request, trace)
         except NimbusGuardError as error:
@@ -132,6 +134,17 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer, Generic[PayloadT, 
         if span is not None:
             span.set("rpc.grpc.status_code", code)
             span.end(None if code in _FAULTLESS else f"answered {code}")
+        if logger.isEnabledFor(logging.DEBUG):
+            fields = {
+                "request_id": _id_of(trace)[1],
+                "route": route,
+                "status": code,
+                "seconds": round(seconds, 6),
+                "model_version": self._service.version,
+            }
+            if trace.traceparent is not None:
+                fields["trace_id"] = trace_id_of(trace.traceparent)
+            logger.debug("request", extra=fields)
 
     def _trace_of(self, context: Any) -> Trace:
         metadata = dict(context.invocation_metadata() or ())

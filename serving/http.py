@@ -64,7 +64,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_writing_paused = False
         self._is_broken = False
         self._has_eof = False
-        self._is_lingering = False
+        self.is_lingering = False
+        """Whether the last answer is out and what still comes is thrown away."""
         self._lingered_bytes = 0
         self.last_active = time.perf_counter()
         # The request that is being read.
@@ -80,7 +81,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._transport is None or self._is_lingering or self._transport.is_closing()
+        return self._transport is None or self.is_lingering or self._transport.is_closing()
 
     @property
     def is_idle(self) -> bool:
@@ -91,11 +92,6 @@ class HttpConnection(asyncio.Protocol):
     def is_reading(self) -> bool:
         """Whether a request has begun to arrive and is not complete."""
         return self._in_message and self._active is None
-
-    @property
-    def is_lingering(self) -> bool:
-        """Whether the last answer is out and what still comes is thrown away."""
-        return self._is_lingering
 
     def close(self) -> None:
         """Close once what was written has been sent."""
@@ -132,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; complete requests start from here."""
-        if self._is_lingering:
+        if self.is_lingering:
             self._discard(len(data))
             return
         self.last_active = time.perf_counter()
@@ -336,7 +332,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _linger(self, transport: asyncio.Transport) -> None:
         """The last answer is out and the client is still sending: let it finish, then close."""
-        self._is_lingering = True
+        self.is_lingering = True
         self._pending.clear()
         if self._is_reading_paused:
             transport.resume_reading()

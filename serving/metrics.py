@@ -147,6 +147,12 @@ class ServingMetrics(Collector):
         key = (feature, event)
         self._features[key] = self._features.get(key, 0) + amount
 
+    def count_refused(self, refused: NDArray[np.bool_]) -> None:
+        """Values (B, F) for want of which their rows were refused."""
+        for feature, amount in zip(NAMES, refused.sum(axis=0).tolist(), strict=True):
+            if amount:
+                self.count_feature(feature, "refused", amount)
+
     def _count_decisions(self) -> None:
         """Count the batches since the last time, all at once for each version."""
         decided, self._decided, self._decided_rows = self._decided, [], 0

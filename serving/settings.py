@@ -24,6 +24,7 @@ from nimbusguard.environment import (
     truth,
     whole,
 )
+from nimbusguard.telemetry import settings as tracing
 
 __all__ = ["KEYS", "LOG_LEVELS", "InvalidSetting", "ServerSettings", "example", "server_settings"]
 
@@ -39,8 +40,7 @@ _READ_ELSEWHERE: Final = frozenset(
         "NIMBUSGUARD_RAY_MIN_REPLICAS",
         "NIMBUSGUARD_RAY_TARGET_ONGOING_REQUESTS",
         "NIMBUSGUARD_TRACES",
-        "NIMBUSGUARD_TRACING_ENDPOINT",
-        "NIMBUSGUARD_TRACING_RATIO",
+        *(key.name for key in tracing.KEYS),
     }
 )
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Final
 
 from nimbusguard.telemetry.spans import Kind, Span, Tracer
-from serving.calls import Call, Trace
+from serving.calls import Call, ModelService, Trace
 
 _REQUEST_ID: Final = re.compile(rb"[!-~](?:[ -~]{0,126}[!-~])?")
 """Printable ASCII, at most 128 characters."""
@@ -58,21 +58,21 @@ def trace_id_of(traceparent: bytes) -> str:
     return traceparent[3:35].decode("ascii")
 
 
-def begin(tracer: Tracer | None, name: str, trace: Trace, version: str | None) -> Trace:
+def begin(tracer: Tracer | None, name: str, trace: Trace, service: ModelService[Any, Any]) -> Trace:
     """The same with a span of ours in it, if there is a tracer and it samples the request.
 
     Args:
         tracer: Records; None where nothing is traced.
         name: The route.
         trace: What came with the request.
-        version: The model version that answers, if known.
+        service: Knows the model version that answers; asked for sampled requests alone.
     """
     if tracer is None or not tracer.samples(trace.traceparent):
         return trace
     parent = None if trace.traceparent is None else (trace.traceparent, trace.tracestate)
     about = {"nimbusguard.request_id": trace.request_id.decode("latin-1")}
-    if version:
-        about["nimbusguard.model_version"] = version
+    if service.version:
+        about["nimbusguard.model_version"] = service.version
     span = tracer.start(name, Kind.SERVER, parent, attributes=about)
     return Trace(trace.request_id, span.traceparent, span.tracestate, span)
 
@@ -94,6 +94,13 @@ def begin_batch(tracer: Tracer | None, calls: Sequence[Call[Any, Any]], rows: in
     for other in others:
         other.link(span)
     return span
+
+
+def begin_explanation(tracer: Tracer | None, kind: Kind, trace: Trace) -> Span | None:
+    """The span of one explanation below its request, if that is sampled."""
+    if tracer is None or trace.span is None:
+        return None
+    return tracer.start("explain", kind, trace.span)
 
 
 @contextmanager

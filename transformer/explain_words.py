@@ -89,12 +89,22 @@ def sentence(
     if rival is None or preference is None:
         return f"{begin}: the bounds allow no other action."
     for_it, against = _strongest(row, preference), _strongest(row, -preference)
-    reasons = f"for it speak {for_it}" if for_it else "no feature speaks for it"
-    but = f"; against it {against}" if against else ""
-    return f"{begin} is preferred to {rival.name}: compared with a calm workload, {reasons}{but}."
+    begin = f"{begin} is preferred to {rival.name}"
+    if for_it:
+        but = f", {' and '.join(against)} against it" if against else ""
+        return f"{begin}: compared with a calm workload, {_speak(for_it)} for it{but}."
+    # The lead is then that at the baseline, less what the features take from it.
+    but = (
+        f"{_speak(against)} against it, but not enough" if against else "nothing speaks against it"
+    )
+    return f"{begin}: so it is for a calm workload, and {but}."
 
 
-def _strongest(row: Explained, preference: NDArray[np.float64]) -> str:
+def _speak(features: list[str]) -> str:
+    return f"{' and '.join(features)} {'speaks' if len(features) == 1 else 'speak'}"
+
+
+def _strongest(row: Explained, preference: NDArray[np.float64]) -> list[str]:
     """The features that speak most for something, with their values."""
     least = _WORTH_TELLING * float(np.abs(preference).max())
     order = [
@@ -102,8 +112,13 @@ def _strongest(row: Explained, preference: NDArray[np.float64]) -> str:
         for index in np.argsort(-preference)[:_TOLD].tolist()
         if preference[index] > 0.0 and preference[index] >= least
     ]
-    return ", ".join(
-        f"{NAMES[index]} {row.values[index]:.4g} {FEATURES[index].unit} "
-        f"(calm {BASELINE[NAMES[index]]:.4g})"
+    return [
+        f"{NAMES[index]} {_measured(row, index)} (calm {BASELINE[NAMES[index]]:.4g})"
         for index in order
-    )
+    ]
+
+
+def _measured(row: Explained, index: int) -> str:
+    """A feature's value with its unit; a ratio has none."""
+    value, unit = f"{row.values[index]:.4g}", FEATURES[index].unit
+    return value if unit == "ratio" else f"{value} {unit}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -18,15 +19,18 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.baseline import BASELINE
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Overloaded
-from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
+from nimbusguard.contract.messages import MetricRows, parse_metrics
 from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
-from serving.calls import Call, ModelService, deliver, refuse
+from nimbusguard.telemetry.spans import Kind, Tracer
+from serving.calls import Call, ModelService, Trace, deliver, refuse
+from serving.metrics import ServingMetrics
+from serving.tracing import begin_explanation, ending
 from transformer import explain_schema, schema
 from transformer.explain_tensors import HopExplanation
 from transformer.explain_words import Explained, document_of
-from transformer.hop import PredictorClient
+from transformer.hop import PredictorClient, handed_on, untraced
 from transformer.lookup import WorkloadLookup
-from transformer.options import options_of_tensors
+from transformer.options import rows_of_tensors
 from transformer.postprocess import Answering, DecisionBatch, Decisions, decide
 from transformer.preprocess import prepare, refusals, resolve, stack
 
@@ -59,6 +63,8 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         lookup: Metrics of named workloads.
         deadline_s: From a request's arrival to its answer.
         absent_as_zero: Mask (F,) of features whose absence means 0.
+        metrics: Counts refused features and the time at the predictor.
+        tracer: Records sampled requests.
     """
 
     component: ClassVar[str] = "transformer"
@@ -80,6 +86,8 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         *,
         deadline_s: float,
         absent_as_zero: NDArray[np.bool_],
+        metrics: ServingMetrics,
+        tracer: Tracer | None,
     ) -> None:
         self.name = decisions.name
         self._decisions = decisions
@@ -87,6 +95,8 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         self._lookup = lookup
         self._deadline_s = deadline_s
         self._absent_as_zero = absent_as_zero
+        self._metrics = metrics
+        self._tracer = tracer
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -132,11 +142,8 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         Raises:
             InvalidRequest: There are none, too many, or bounds that cannot be.
         """
-        raw = inputs["raw_metrics"]
-        check_row_count(len(raw), max_rows=MAX_ROWS, where="raw_metrics")
-        with np.errstate(invalid="ignore"):  # a signalling NaN is as absent as any other
-            rows = raw.astype(np.float64)
-        return MetricRows(rows, options_of_tensors(inputs)), len(raw)
+        rows = rows_of_tensors(inputs, max_rows=MAX_ROWS)
+        return rows, len(rows)
 
     def submit(self, call: ExplainCall) -> None:
         """Answer a call in a task of its own.
@@ -157,15 +164,11 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
 
     def v2_response(self, result: Explanations) -> InferResponse:
         """The V2 answer."""
-        answering = result.decisions.batch.answering
-        chosen = result.decisions.batch.choice.action  # (B,)
+        batch = result.decisions.batch
+        chosen = batch.choice.action  # (B,)
         own = result.answer.attributions[np.arange(len(chosen)), chosen]  # (B, F)
         outputs = (*result.decisions.tensors(), OutputTensor("attributions", "FP32", own))
-        parameters = {
-            "model_version": answering.model_version,
-            "fingerprint": answering.fingerprint,
-        }
-        return InferResponse(self.name, answering.model_version, outputs, parameters)
+        return batch.answering.response(outputs)
 
     async def _run(self, call: ExplainCall) -> None:
         try:
@@ -187,13 +190,29 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         resolved = resolve(raw, self._absent_as_zero)
         reasons = refusals(raw, resolved, [request])
         if reasons:
+            self._metrics.count_refused(resolved.refused)
             raise InvalidRequest(reasons[0])
         prepared = prepare(resolved, [request])
-        answer = await self._client.explain(prepared.state, [call.trace], deadline_at)
+        answer = await self._ask(prepared.state, call.trace, deadline_at)
         answering = Answering(self.name, answer.model_version, answer.fingerprint)
         batch: DecisionBatch = decide(prepared, answer.q_values, answering)
         decisions = Decisions(batch, 0, call.rows, request.options)
         return Explanations(decisions, answer, resolved.values)
+
+    async def _ask(
+        self, state: NDArray[np.float32], trace: Trace, deadline_at: float
+    ) -> HopExplanation:
+        """The predictor's explanation, as a stage and a span of its own."""
+        asked = time.perf_counter()
+        if self._tracer is None:
+            answer = await self._client.explain(state, [trace], deadline_at)
+        elif (hop := begin_explanation(self._tracer, Kind.CLIENT, trace)) is None:
+            answer = await self._client.explain(state, [untraced(trace)], deadline_at)
+        else:
+            with ending(hop):
+                answer = await self._client.explain(state, [handed_on(trace, hop)], deadline_at)
+        self._metrics.observe_stage("explain", time.perf_counter() - asked)
+        return answer
 
 
 def _rows_of(result: Explanations) -> list[Explained]:

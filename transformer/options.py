@@ -1,10 +1,11 @@
-"""Replica counts and bounds that come as V2 tensors beside the raw metrics."""
+"""Rows, replica counts and bounds out of V2 tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nimbusguard.contract.actions import DEFAULT_MAX_REPLICAS, DEFAULT_MIN_REPLICAS
@@ -12,8 +13,10 @@ from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.messages import (
     FROM_POD_COUNT,
     MAX_REPLICAS_VALUE,
+    MetricRows,
     RowOptions,
     check_bounds,
+    check_row_count,
 )
 
 _DEFAULTS = {
@@ -21,6 +24,23 @@ _DEFAULTS = {
     "min_replicas": DEFAULT_MIN_REPLICAS,
     "max_replicas": DEFAULT_MAX_REPLICAS,
 }
+
+
+def rows_of_tensors(inputs: Mapping[str, NDArray[Any]], *, max_rows: int) -> MetricRows:
+    """Rows of a V2 request.
+
+    Args:
+        inputs: Tensors by name; `raw_metrics` (B, F) is one of them.
+        max_rows: The largest accepted B.
+
+    Raises:
+        InvalidRequest: There are none, too many, or bounds that cannot be.
+    """
+    raw = inputs["raw_metrics"]
+    check_row_count(len(raw), max_rows=max_rows, where="raw_metrics")
+    with np.errstate(invalid="ignore"):  # a signalling NaN is as absent as any other
+        rows = raw.astype(np.float64)
+    return MetricRows(rows, options_of_tensors(inputs))
 
 
 def options_of_tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[int, RowOptions]:

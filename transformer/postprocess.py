@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import ACTION_NAMES, ScaleAction
 from nimbusguard.contract.messages import RowOptions
 from nimbusguard.contract.normalization import names_of
-from nimbusguard.contract.tensors import OutputTensor
+from nimbusguard.contract.tensors import InferResponse, OutputTensor
 from nimbusguard.policy.greedy import Choice, choose
 from transformer.preprocess import Prepared
 
@@ -43,6 +43,11 @@ class Answering(NamedTuple):
     model_name: str
     model_version: str
     fingerprint: str
+
+    def response(self, outputs: Sequence[OutputTensor]) -> InferResponse:
+        """A V2 answer with these outputs."""
+        identity = {"model_version": self.model_version, "fingerprint": self.fingerprint}
+        return InferResponse(self.model_name, self.model_version, outputs, identity)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ from nimbusguard.contract.errors import (
     NonFiniteOutput,
     Overloaded,
 )
-from nimbusguard.contract.features import NAMES
-from nimbusguard.contract.messages import MetricRows, check_row_count, parse_metrics
+from nimbusguard.contract.messages import MetricRows, parse_metrics
 from nimbusguard.contract.normalization import Imputed, absent_as_zero_mask
 from nimbusguard.contract.tensors import InferResponse, TensorSpec
 from nimbusguard.telemetry.spans import Kind, Tracer
@@ -40,7 +39,7 @@ from transformer.console import TransformerSource
 from transformer.explanation import TransformerExplanation
 from transformer.hop import HopAnswer, PredictorClient, handed_on, untraced
 from transformer.lookup import WorkloadLookup
-from transformer.options import options_of_tensors
+from transformer.options import rows_of_tensors
 from transformer.postprocess import Answering, Decisions, decide
 from transformer.preprocess import compact, prepare, refusals, resolve, stack
 from transformer.readiness import PredictorProbe
@@ -118,6 +117,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
             lookup,
             deadline_s=settings.deadline_s,
             absent_as_zero=self._absent_as_zero,
+            metrics=metrics,
+            tracer=tracer,
         )
         self._seen = TransformerSource(self._explanation, now) if now is not None else None
         self._console = ConsoleApi(self._seen) if self._seen is not None else None
@@ -169,11 +170,8 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         Raises:
             InvalidRequest: There are none, too many, or bounds that cannot be.
         """
-        raw = inputs["raw_metrics"]
-        check_row_count(len(raw), max_rows=self._max_rows, where="raw_metrics")
-        with np.errstate(invalid="ignore"):  # a signalling NaN is as absent as any other
-            rows = raw.astype(np.float64)
-        return MetricRows(rows, options_of_tensors(inputs)), len(raw)
+        rows = rows_of_tensors(inputs, max_rows=self._max_rows)
+        return rows, len(rows)
 
     def submit(self, call: TransformerCall) -> None:
         """Queue a call, once the metrics of workloads that it names are known.
@@ -201,12 +199,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
 
     def v2_response(self, result: Decisions) -> InferResponse:
         """The V2 answer."""
-        answering = result.batch.answering
-        parameters = {
-            "model_version": answering.model_version,
-            "fingerprint": answering.fingerprint,
-        }
-        return InferResponse(self.name, answering.model_version, result.tensors(), parameters)
+        return result.batch.answering.response(result.tensors())
 
     def _state(self) -> ServingState:
         last = self._probe.last
@@ -351,9 +344,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         reasons = refusals(raw, resolved, requests)
         if not reasons:
             return calls, resolved
-        for feature, amount in zip(NAMES, resolved.refused.sum(axis=0).tolist(), strict=True):
-            if amount:
-                self._metrics.count_feature(feature, "refused", amount)
+        self._metrics.count_refused(resolved.refused)
         kept = np.repeat(
             [index not in reasons for index in range(len(calls))], [call.rows for call in calls]
         )

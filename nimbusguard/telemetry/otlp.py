@@ -72,7 +72,7 @@ class Exporter:
         self._waiting.append(span)
 
     def close(self) -> None:
-        """Send what is left, for at most as long as one message may take."""
+        """Send what is left, for as long as a message under way and one more may take."""
         self._closing.set()
         self._thread.join(2 * _TIMEOUT_S)
         self._channel.close()

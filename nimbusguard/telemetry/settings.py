@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from nimbusguard.contract.errors import InvalidRequest
+from nimbusguard import environment
+from nimbusguard.environment import Key, number, read_keys
 
+PREFIX: Final = "NIMBUSGUARD_TRACING_"
 ENDPOINT: Final = "NIMBUSGUARD_TRACING_ENDPOINT"
 RATIO: Final = "NIMBUSGUARD_TRACING_RATIO"
-KEYS: Final = frozenset({ENDPOINT, RATIO})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,35 +28,35 @@ class TracingSettings:
     on average, about 2 % at the limit of one pod (docs/metrics.md)."""
 
 
-def tracing_settings(environ: Mapping[str, str]) -> TracingSettings:
-    """Read and check the settings; an empty value counts as unset.
-
-    Raises:
-        InvalidRequest: A value breaks its rule; the message names key, rule and value.
-    """
-    endpoint = environ.get(ENDPOINT, "").strip()
-    if endpoint and not _is_address(endpoint):
-        message = f"{ENDPOINT}: expected http(s)://host[:port], got {endpoint!r}"
-        raise InvalidRequest(message)
-    text = environ.get(RATIO, "").strip()
-    ratio = _number(text) if text else TracingSettings().ratio
-    if not 0.0 <= ratio <= 1.0:
-        message = f"{RATIO}: expected a number from 0 to 1, got {text!r}"
-        raise InvalidRequest(message)
-    return TracingSettings(endpoint=endpoint or None, ratio=ratio)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _is_address(text: str) -> bool:
+def _collector(text: str) -> str:
+    """An address as OTLP over gRPC has it: no path."""
+    rule = "http(s)://host[:port]"
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(host) and parts.path in ("", "/")
+        raise ValueError(rule) from None
+    if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/"):
+        raise ValueError(rule)
+    return text
+
+
+KEYS: Final = (
+    Key(ENDPOINT, _collector, prefix=PREFIX),
+    Key(RATIO, number(0, 1), prefix=PREFIX),
+)
+
+
+def tracing_settings(environ: Mapping[str, str]) -> TracingSettings:
+    """Read and check the settings; an empty value counts as unset.
+
+    Raises:
+        InvalidSetting: A value breaks its rule; the message names key, rule and value.
+    """
+    return TracingSettings(**read_keys(environ, KEYS))
+
+
+def example() -> str:
+    """The block of `.env.example` with these keys."""
+    title = "Read by predictor, transformer, autoscaler"
+    return environment.example(title, KEYS, TracingSettings())

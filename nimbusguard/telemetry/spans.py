@@ -24,6 +24,9 @@ class Kind(Enum):
 class Span(Protocol):
     """One piece of work of a sampled request."""
 
+    name: str
+    """What kind of work, not which; may change until the span ends."""
+
     @property
     def trace_id(self) -> str:
         """32 hexadecimal digits."""
@@ -72,4 +75,4 @@ class Tracer(Protocol):
         """
 
     def close(self) -> None:
-        """Send what is left, for at most two seconds."""
+        """Send what is left, for at most four seconds."""

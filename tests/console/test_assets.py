@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from autoscaler.rails import Rail
 from nimbusguard.console.assets import HEADERS, assets
+from nimbusguard.policy.guard import Rule
 
 SCRIPTS = [name for name in assets() if name.endswith(".js")]
 
@@ -35,3 +37,10 @@ def test_nothing_is_inline() -> None:
     assert not re.search(r"<script(?![^>]* src=)", page)
     assert not re.search(r'\s(?:style|on\w+)="', page)
     assert "unsafe" not in HEADERS["content-security-policy"]
+
+
+def test_every_rule_is_explained_to_who_does_not_know_its_name() -> None:
+    """Those of the guard and of the operator, and no other."""
+    named = re.findall(r'^  ([A-Z_]+): "\w', assets()["rules.js"].body.decode(), re.MULTILINE)
+
+    assert set(named) == {rail.value for rail in Rail} | {rule.name for rule in Rule if rule}

@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from nimbusguard.console.api import NAMES
 from nimbusguard.console.schema import SCHEMAS
 from nimbusguard.contract.features import NAMES as FEATURES
+from tests.autoscaler.test_process import stand_ins
 from tests.service.processes import MODEL, Server, running, until
 from tests.serving.in_process import ROW
 
@@ -68,26 +69,8 @@ def stop_operator(operator: Operator) -> None:
 @pytest.fixture(scope="module")
 def cluster(transformer: Server) -> Iterator[dict[str, str]]:
     """A stand-in cluster, and the environment that leads an operator to it."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", str(WORKLOADS)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as standin:
-        assert standin.stdin is not None
-        assert standin.stdout is not None
-        try:
-            kube, prometheus, _ = standin.stdout.readline().split()
-            yield {
-                "KSERVE_ENDPOINT": transformer.url,
-                "PROMETHEUS_ENDPOINT": prometheus,
-                "AUTOSCALER_KUBE_API": kube,
-                "AUTOSCALER_LISTEN": "127.0.0.1",
-                "AUTOSCALER_PORT": "0",
-            }
-        finally:
-            standin.stdin.close()
-            standin.wait(20)
+    with stand_ins(WORKLOADS) as environ:
+        yield environ | {"KSERVE_ENDPOINT": transformer.url}
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +243,7 @@ def test_a_paused_policy_shows_how_it_goes_on(page: Page) -> None:
     )
     expect(page.locator("#detail")).to_contain_text("No network answered: hpa_rule decided")
     expect(page.locator("#detail")).to_contain_text("act, paused")
+    expect(page.locator("#detail")).to_contain_text("PAUSED (the policy is paused)")
 
 
 def test_everything_is_reached_by_keyboard(page: Page) -> None:
@@ -387,7 +371,16 @@ def test_nothing_comes_from_elsewhere_and_nothing_runs_inline(operator: Operator
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
         assert "unsafe" not in policy
-    for name in ("main.js", "detail.js", "chart.js", "dom.js", "api.js", "console.css", ""):
+    for name in (
+        "main.js",
+        "detail.js",
+        "rules.js",
+        "chart.js",
+        "dom.js",
+        "api.js",
+        "console.css",
+        "",
+    ):
         text = httpx.get(f"{operator.url}/console/{name}").text.replace(
             "http://www.w3.org/2000/svg", ""
         )

@@ -15,6 +15,8 @@ from autoscaler.settings import OperatorSettings, operator_settings
 from nimbusguard import settings as shared
 from nimbusguard.environment import Key
 from nimbusguard.settings import KEYS, Settings, from_environ
+from nimbusguard.telemetry import settings as tracing
+from nimbusguard.telemetry.settings import TracingSettings, tracing_settings
 from predictor.settings import PredictorSettings, RaySettings, predictor_settings, ray_settings
 from serving.settings import ServerSettings, server_settings
 from transformer.settings import TransformerSettings, transformer_settings
@@ -31,7 +33,7 @@ def values_of(text: str) -> dict[str, str]:
 def example() -> str:
     """The text of the file: the blocks of every part's table."""
     parts = (shared, transformer.settings, predictor.settings, serving.settings)
-    blocks = [part.example() for part in (*parts, autoscaler.settings)]
+    blocks = [part.example() for part in (*parts, tracing, autoscaler.settings)]
     return "\n\n".join([HEAD, *blocks]) + "\n"
 
 
@@ -50,6 +52,7 @@ def test_the_example_file_holds_the_defaults() -> None:
     assert ray_settings(values) == RaySettings()
     assert predictor_settings(values) == PredictorSettings()
     assert transformer_settings(values) == TransformerSettings()
+    assert tracing_settings(values) == TracingSettings()
 
 
 def test_no_key_is_in_the_example_file_twice() -> None:
@@ -75,6 +78,28 @@ def test_the_example_file_holds_the_names_that_users_know() -> None:
         "PROMETHEUS_ENDPOINT",
         "TRAINING_EPOCHS",
     ]
+
+
+def test_every_key_is_explained_in_a_document() -> None:
+    """By its name, in prose or in a table; the file's own line says only what it is."""
+    text = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
+    names = re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+
+    assert [name for name in names if f"`{name}" not in text] == []
+
+
+def test_every_key_of_the_code_is_in_the_example_file() -> None:
+    """All packages; only training reads where the request traces lie."""
+    listed = set(values_of((ROOT / ".env.example").read_text()))
+    packages = ("nimbusguard", "serving", "predictor", "transformer", "training", "autoscaler")
+    named = {
+        name
+        for package in (*packages, "model_store", "loadtest")
+        for path in (ROOT / package).rglob("*.py")
+        for name in re.findall(r'"((?:NIMBUSGUARD|AUTOSCALER)_[A-Z_]+[A-Z])"', path.read_text())
+    }
+
+    assert named - listed == {"NIMBUSGUARD_TRACES"}
 
 
 READ = [(key, reader) for key in KEYS for reader in key.readers]

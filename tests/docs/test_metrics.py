@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import importlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,11 +15,19 @@ from prometheus_client import CollectorRegistry
 
 from autoscaler.logs import log_decision
 from autoscaler.metrics import OperatorMetrics
+from bench.__main__ import PARTS
 from nimbusguard.cli import COMMANDS
 from nimbusguard.telemetry.settings import TracingSettings, tracing_settings
-from predictor.settings import RaySettings, ray_settings
+from predictor.settings import RAY_KEYS, RaySettings, ray_settings
 from serving.metrics import ServingMetrics
-from serving.settings import ServerSettings, server_settings
+from serving.settings import KEYS, ServerSettings, server_settings
+from training.telemetry import (
+    EXPERIMENTS,
+    HELP,
+    MODEL_ACCURACY,
+    PIPELINE_RUNS,
+    TRAINING_DURATION,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/metrics.md").read_text()
@@ -25,13 +35,13 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = (
     "nimbusguard", "serving", "predictor", "transformer", "training", "autoscaler", "model_store",
 )  # fmt: skip
-PIPELINE = {
-    "nimbusguard_pipeline_runs_total",
-    "nimbusguard_model_training_duration_seconds",
-    "nimbusguard_model_accuracy",
-    "nimbusguard_hyperparameter_experiments_total",
+PUSHED = {
+    f"{PIPELINE_RUNS}_total": {"outcome"},
+    TRAINING_DURATION: {"seed"},
+    MODEL_ACCURACY: {"model"},
+    f"{EXPERIMENTS}_total": {"outcome"},
 }
-"""Left at a Pushgateway by jobs; their names are published."""
+"""Left at a Pushgateway by pipelines and searches, with the labels that they push."""
 SERIES = re.compile(r"\bnimbusguard_[a-z0-9_]+")
 
 
@@ -85,8 +95,40 @@ def test_every_metric_of_the_operator_is_on_the_page() -> None:
 
 
 def test_the_metrics_of_training_are_on_the_page() -> None:
-    """Under the names that users know."""
-    assert set(re.findall(r"^\| `(\w+)` \|", section("Pipeline and training"), re.M)) == PIPELINE
+    """All that code knows how to push, with the labels of the calls that push it."""
+    assert {name.removesuffix("_total") for name in PUSHED} == set(HELP)
+    assert listed("Pipeline and training") == PUSHED
+    calls = {
+        (ast.unparse(node.args[0]), *sorted(word.arg for word in node.keywords if word.arg))
+        for path, text in sources()
+        if path.name != "telemetry.py"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and _called(node) in {"count", "gauge"} and node.keywords
+    }
+    assert calls == {
+        ("PIPELINE_RUNS", "job", "outcome"),
+        ("EXPERIMENTS", "job", "outcome"),
+        ("TRAINING_DURATION", "job", "seed"),
+        ("MODEL_ACCURACY", "job", "model"),
+    }
+
+
+def test_every_route_and_every_stage_is_on_the_page() -> None:
+    """And no other; labels are bounded because the code writes them out."""
+    serving = "".join(path.read_text() for path in (ROOT / "serving").glob("*.py"))
+    routes = set(re.findall(r'\broute(?:: bytes|: str)? = "(\w+)"', serving))
+    routes |= set(re.findall(r'_begin\(request, "(\w+)"\)', serving))
+    routes |= set(re.findall(r'"(grpc_\w+)"', serving)) - {"grpc_port"}
+    routes |= set(re.findall(r'^_ROUTE: Final = "(\w+)"', serving, re.MULTILINE))
+    table = section("Transformer and predictor").partition("| routes | what |")[2]
+    rows = re.findall(r"^\| (`.+?) \|", table.partition("\n\n")[0], re.MULTILINE)
+    stages = {
+        stage for _, text in sources() for stage in re.findall(r'observe_stage\("(\w+)"', text)
+    }
+    (row,) = re.findall(r"^\| `nimbusguard_stage_duration_seconds`.*", PAGE, re.MULTILINE)
+
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == routes
+    assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == stages
 
 
 def test_a_metric_that_code_names_is_on_the_page() -> None:
@@ -116,7 +158,7 @@ def test_a_metric_that_a_document_names_exists(path: Path) -> None:
     registry = CollectorRegistry()
     OperatorMetrics(registry)
     code = made([ServingMetrics("transformer", "m"), *registry._collector_to_names])
-    known = set(code) | PIPELINE | {"nimbusguard_ray_requests_total", "nimbusguard_transformer"}
+    known = set(code) | set(PUSHED) | {"nimbusguard_ray_requests_total", "nimbusguard_transformer"}
     steps = {
         rule["record"]
         for file in (ROOT / "manifests/monitoring").glob("*-rules.yaml")
@@ -143,7 +185,7 @@ def test_every_query_names_metrics_that_exist() -> None:
         text = re.sub(r"\w+:nimbusguard_\w+:\w+", "", file.read_text())
         for name in SERIES.findall(text):
             base = re.sub(r"_(bucket|count|sum)$", "", name)
-            assert {name, base} & (known | PIPELINE), f"{file.name}: {name}"
+            assert {name, base} & (known | set(PUSHED)), f"{file.name}: {name}"
 
 
 def test_every_metric_is_shown_somewhere() -> None:
@@ -155,7 +197,7 @@ def test_every_metric_is_shown_somewhere() -> None:
     OperatorMetrics(registry)
     code = made([ServingMetrics("transformer", "m"), *registry._collector_to_names])
 
-    assert [name for name in sorted(code) if name not in shown] == []
+    assert [name for name in sorted({*code, *PUSHED}) if name not in shown] == []
 
 
 def test_every_alert_is_on_the_page() -> None:
@@ -201,6 +243,7 @@ def test_the_documented_defaults_are_those_of_the_code() -> None:
     """Read back by the code itself."""
     settings = defaults_of("docs/settings.md")
 
+    assert {key.name for key in (*KEYS, *RAY_KEYS)} <= set(settings)
     assert server_settings(settings) == ServerSettings()
     assert ray_settings(settings) == RaySettings()
     assert tracing_settings(defaults_of("docs/metrics.md")) == TracingSettings()
@@ -222,6 +265,69 @@ def test_every_command_that_a_document_names_exists() -> None:
 
     assert named == set(COMMANDS)
     assert made_of <= targets
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command and subcommand, as `models publish`, with its parser."""
+    found = {}
+    for name, (module, _) in COMMANDS.items():
+        parser = argparse.ArgumentParser(name)
+        importlib.import_module(module).configure(parser)
+        found[name] = parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found |= {f"{name} {sub}": own for sub, own in action.choices.items()}
+    return found
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Every line of a document that calls the command: what follows `nimbusguard`, and where."""
+    for path in DOCUMENTS:
+        text = path.read_text().replace("\\\n", " ")
+        spans = re.findall(r"`([^`\n]+)`", text) + re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+        for span in spans:
+            for line in re.findall(r"(?:^|[\s/])nimbusguard ([a-z]+ [^\n|#]*|[a-z]+)", span):
+                yield line, path.name
+
+
+def called_by(line: str, known: Iterable[str]) -> list[str]:
+    """The command that a line calls and its subcommands, which may stand behind flags."""
+    first, *others = line.split()
+    names = [first, *(f"{first} {word}" for word in others)]
+    return [name for name in names if name in known]
+
+
+def test_every_subcommand_is_documented() -> None:
+    """By its name behind the command's, as somebody would type it."""
+    known = parsers()
+    called = {name for line, _ in command_lines() for name in called_by(line, known)}
+
+    assert set(known) - called == set()
+
+
+def test_every_flag_of_a_documented_command_exists() -> None:
+    """On the subcommand that it is written behind."""
+    known = parsers()
+    seen = 0
+    for line, page in command_lines():
+        own, _, _ = line.partition(" -- ")  # what follows is somebody else's
+        flags = set(re.findall(r"(?:^|\s|\[)(--[a-z][a-z-]*)", own))
+        parts = called_by(line, known)
+        allowed = {flag for name in parts for flag in known[name]._option_string_actions}
+        if parts:  # else a namespace: `kubectl -n nimbusguard scale`
+            assert flags <= allowed, f"{page}: nimbusguard {line}"
+            seen += len(flags)
+    assert seen > 20
+
+
+def test_every_part_of_the_benchmark_that_is_named_exists() -> None:
+    """And every part is named on the page of figures or of what they mean."""
+    pages = [*DOCUMENTS, ROOT / "bench/results.md"]
+    named = {
+        part for path in pages for part in re.findall(r"python -m bench ([a-z]+)", path.read_text())
+    }
+
+    assert named <= set(PARTS)
 
 
 def test_every_field_of_a_log_line_is_on_the_page() -> None:

@@ -14,8 +14,10 @@ import torch
 from model_store.probe import probe_states
 from nimbusguard.contract.errors import InvalidRequest, NonFiniteOutput, NotFound, Overloaded
 from predictor.explain import Attribution
+from predictor.explanation import PredictorExplanation
 from predictor.loader import LoadedModel
 from predictor.service import PredictorService
+from serving.metrics import ServingMetrics
 from tests.serving.in_process import (
     STATE,
     Network,
@@ -176,6 +178,30 @@ async def test_a_defect_of_the_explainer_fails_its_call_alone(
     assert isinstance(first.error, RuntimeError)
     assert second.error is None
     assert "explanation failed" in caplog.text
+
+
+async def test_waiting_and_work_are_stages_of_their_own() -> None:
+    """One observation each; gradients that are not finite are counted with the other outputs."""
+    metrics = ServingMetrics("predictor", "m")
+    good = PredictorExplanation("m", packaged_network(), metrics)
+    await ask_all(good, [BODY])
+
+    class Broken:
+        def explain(self, state: np.ndarray) -> Attribution:
+            return Attribution(*(np.full(n, np.nan, dtype=np.float32) for n in (5, 5, 55, 1)))
+
+    network = Network(packaged_network().infer)
+    network.explainer = Broken()  # type: ignore[assignment]
+    await ask_all(PredictorExplanation("m", network, metrics), [BODY])  # type: ignore[arg-type]
+
+    samples = {
+        (sample.name, sample.labels.get("stage")): sample.value
+        for family in metrics.collect()
+        for sample in family.samples
+    }
+    assert samples["nimbusguard_stage_duration_seconds_count", "explain_queue"] == 1
+    assert samples["nimbusguard_stage_duration_seconds_count", "explain"] == 1
+    assert samples["nimbusguard_non_finite_outputs_total", None] == 1
 
 
 def test_single_precision_is_enough_to_be_loaded() -> None:

@@ -70,6 +70,49 @@ def test_grpc_gives_attributions_to_who_asks_for_them(predictor: Server) -> None
     assert len(output.contents.fp32_contents) == 55
 
 
+def counted(server: Server, name: str, **labels: str) -> float:
+    """The value of the one series of a server with these labels; 0 if there is none."""
+    with Wire(server.http_port) as wire:
+        page = wire.ask("GET", "/metrics", b"").body.decode()
+    found = [
+        line
+        for line in page.splitlines()
+        if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items())
+    ]
+    assert len(found) <= 1
+    return float(found[0].split()[-1]) if found else 0.0
+
+
+def test_explanations_are_counted_as_other_requests_are(transformer: Server) -> None:
+    """By route and status, with their latency, their time at the predictor and their refusals."""
+    tensor = {"name": "raw_metrics", "datatype": "FP64", "shape": [1, 11], "data": ROW}
+    requests, latency, stage, events = (
+        "nimbusguard_model_serving_requests_total",
+        "nimbusguard_request_duration_seconds_count",
+        "nimbusguard_stage_duration_seconds_count",
+        "nimbusguard_feature_events_total",
+    )
+
+    def figures() -> list[float]:
+        return [
+            counted(transformer, requests, route="v1_explain", status="200"),
+            counted(transformer, requests, route="v1_explain", status="400"),
+            counted(transformer, requests, route="v2_explain", status="200"),
+            counted(transformer, latency, route="v1_explain"),
+            counted(transformer, stage, stage="explain"),
+            counted(transformer, events, feature="cpu_utilization", event="refused"),
+        ]
+
+    before = figures()
+    ask(transformer, EXPLAIN, {"instances": [ROW]})
+    ask(transformer, INFER, {"inputs": [tensor], "outputs": [{"name": "attributions"}]})
+    with Wire(transformer.http_port) as wire:
+        refused = json.dumps({"instances": [[None, *ROW[1:]]]}).encode()
+        assert wire.ask("POST", EXPLAIN, refused).status == 400
+
+    assert [after - one for after, one in zip(figures(), before, strict=True)] == [1, 1, 1, 2, 2, 1]
+
+
 def test_decisions_go_on_while_explanations_are_made(transformer: Server) -> None:
     """While one connection asks for sixteen explanations after another, decisions take under 50 ms.
 

@@ -136,9 +136,24 @@ def test_the_sentence_names_what_speaks_for_and_against() -> None:
     """With values, units and the calm workload's; what hardly matters is left out."""
     assert document_of(explained())["sentence"] == (
         "SCALE_UP_1 (4 to 5 replicas) is preferred to NO_ACTION: compared with a calm workload, "
-        "for it speak cpu_utilization 0.93 ratio (calm 0.5), queue_depth 12 requests (calm 4); "
-        "against it pod_count 4 pods (calm 4)."
+        "cpu_utilization 0.93 (calm 0.5) and queue_depth 12 requests (calm 4) speak for it, "
+        "pod_count 4 pods (calm 4) against it."
     )
+
+
+def test_the_sentence_says_what_a_calm_workload_gets_too() -> None:
+    """Where nothing speaks for an action that leads all the same, its lead is the baseline's."""
+    same = np.zeros((ACTION_DIM, STATE_DIM), dtype=np.float32)
+    against = same.copy()
+    against[ScaleAction.SCALE_UP_1, 0] = -0.5
+    begin = "SCALE_UP_1 (4 to 5 replicas) is preferred to NO_ACTION: so it is for a calm workload"
+
+    said = [document_of(explained(attributions=each))["sentence"] for each in (same, against)]
+
+    assert said == [
+        f"{begin}, and nothing speaks against it.",
+        f"{begin}, and cpu_utilization 0.93 (calm 0.5) speaks against it, but not enough.",
+    ]
 
 
 def test_the_sentence_of_a_bound_says_so() -> None:
@@ -149,13 +164,6 @@ def test_the_sentence_of_a_bound_says_so() -> None:
     assert row["sentence"] == ("NO_ACTION (stay at 4 replicas): the bounds allow no other action.")
     assert row["next_best_action"] is None
     assert row["features"][0]["preference"] is None
-
-
-def test_the_sentence_of_a_calm_workload_claims_nothing() -> None:
-    """No attribution at all: no feature is named."""
-    nothing = np.zeros((ACTION_DIM, STATE_DIM), dtype=np.float32)
-
-    assert "no feature speaks for it." in document_of(explained(attributions=nothing))["sentence"]
 
 
 def tensors(rows: int = 2) -> dict[str, Tensor]:

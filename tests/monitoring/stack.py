@@ -26,6 +26,13 @@ from tests.autoscaler.test_process import environment_of
 from tests.live.processes import ROOT, start, wait_until
 from tests.live.programs import program
 from tests.service.processes import MODEL, Server, running
+from training.telemetry import (
+    EXPERIMENTS,
+    MODEL_ACCURACY,
+    PIPELINE_RUNS,
+    TRAINING_DURATION,
+    Pushgateway,
+)
 
 MONITORING: Final = ROOT / "manifests/monitoring"
 WORKLOADS: Final = 8
@@ -40,18 +47,6 @@ ASKED: Final = (
     {name: value for name, value in ROW.items() if name != "cpu_throttling"},  # imputed
     {name: value for name, value in ROW.items() if name != "cpu_utilization"},  # refused
 )
-BATCH_METRICS: Final = """\
-# TYPE nimbusguard_pipeline_runs_total counter
-nimbusguard_pipeline_runs_total{outcome="succeeded"} 3
-nimbusguard_pipeline_runs_total{outcome="failed"} 1
-# TYPE nimbusguard_model_training_duration_seconds gauge
-nimbusguard_model_training_duration_seconds{seed="1"} 312.5
-# TYPE nimbusguard_model_accuracy gauge
-nimbusguard_model_accuracy{model="nimbusguard-dqn"} 0.97
-# TYPE nimbusguard_hyperparameter_experiments_total counter
-nimbusguard_hyperparameter_experiments_total{outcome="succeeded"} 20
-"""
-"""As a finished run of the pipeline leaves them at the Pushgateway."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,13 +145,14 @@ class WatchedSystem:
         self.operator = f"http://127.0.0.1:{operator.first_line().split()[-1]}"
 
     def _batch_metrics(self) -> str:
+        """A gateway with what pipelines and searches leave there, pushed as they push it."""
         address = self._start("prometheus-pushgateway", lambda it: [f"--web.listen-address={it}"])
-        answer = httpx.put(
-            f"http://{address}/metrics/job/nimbusguard-training",
-            content=BATCH_METRICS,
-            trust_env=False,
-        )
-        assert answer.is_success, answer.text
+        push, job = Pushgateway(f"http://{address}"), "nimbusguard-pipeline"
+        for name in (PIPELINE_RUNS, EXPERIMENTS):
+            for outcome in ("succeeded", "succeeded", "failed"):
+                assert push.count(name, job=job, outcome=outcome)
+        assert push.gauge(TRAINING_DURATION, 312.5, job=job, seed="1")
+        assert push.gauge(MODEL_ACCURACY, 0.97, job=job, model=MODEL)
         return address
 
     def _watch(self, pushgateway: str) -> None:
@@ -240,7 +236,7 @@ class WatchedSystem:
 
     @contextlib.contextmanager
     def _traffic(self) -> Iterator[None]:
-        """Every kind of row to both transformers, again and again."""
+        """Every kind of row to both transformers, again and again, and why for one of them."""
         stop = threading.Event()
         urls = [f"{one.url}/v1/models/{MODEL}:predict" for one in self.transformers.values()]
 
@@ -250,6 +246,8 @@ class WatchedSystem:
                     for url in urls:
                         for row in ASKED:
                             client.post(url, json={"instances": [row]})
+                    for url in urls:
+                        client.post(url.replace(":predict", ":explain"), json={"instances": [ROW]})
 
         thread = threading.Thread(target=ask)
         thread.start()

@@ -24,6 +24,8 @@ SLOW = 'nimbusguard_request_duration_seconds_bucket{component="transformer",rout
 TIMED = 'nimbusguard_request_duration_seconds_count{component="transformer",route="v1_predict"}'
 DECIDED = "nimbusguard_operator_decisions_total"
 EVENTS = "nimbusguard_feature_events_total"
+DAY = 15 * 24
+"""Steps of four minutes; Prometheus looks back five for a recorded value."""
 
 
 class Case(NamedTuple):
@@ -103,13 +105,26 @@ def one(series: str, fires: str, quiet: str) -> Case:
     return Case({series: fires}, {series: quiet})
 
 
+def pushed(name: str) -> Case:
+    """A gateway's counter of failures: from nothing to 1, beside one that is over a day old."""
+    series = f'{name}{{outcome="failed"}}'
+    return Case({series: "_x400 1x50"}, {series: f"1x{DAY + 90}"}, (DAY + 60) * 4, "4m")
+
+
+def decisions(course: str) -> dict[str, str]:
+    """A leader, two policies, and a course of decisions."""
+    return {
+        LEADER % "a": "1x90",
+        'nimbusguard_operator_policies{mode="act"}': "2x90",
+        f'{DECIDED}{{source="kserve"}}': course,
+    }
+
+
 LEADER = 'nimbusguard_operator_is_leader{instance="%s"}'
 OVERLOADED = (
     'nimbusguard_model_serving_requests_total{component="transformer",instance="a",'
     'route="overloaded",status="503"}'
 )
-DAY = 15 * 24
-"""Steps of four minutes; Prometheus looks back five for a recorded value."""
 CASES = {
     "NimbusGuardErrorBudgetBurnsFast": Case(errors(200, 90), errors(20, 90), 80),
     "NimbusGuardErrorBudgetBurnsSlowly": Case(errors(40, DAY), errors(9, DAY), 4 * DAY, "4m"),
@@ -130,6 +145,7 @@ CASES = {
     "NimbusGuardTwoLeaders": Case(
         {LEADER % "a": "1x90", LEADER % "b": "1x90"}, {LEADER % "a": "1x90", LEADER % "b": "0x90"}
     ),
+    "NimbusGuardNothingDecided": Case(decisions("0+2x30 60x60"), decisions("0+2x90")),
     "NimbusGuardOperatorLate": Case(lateness(900), lateness(999)),
     "NimbusGuardBreakerOpen": one(
         'nimbusguard_breaker_state{arm="stable",state="open"}', "1x90", "0x90"
@@ -148,9 +164,8 @@ CASES = {
         'nimbusguard_experience_rows_total{result="failed"}', "0+1x90", "4x90"
     ),
     "NimbusGuardCanaryDisagrees": Case(compared(50), compared(10), 200),
-    "NimbusGuardPipelineFailed": one(
-        'nimbusguard_pipeline_runs_total{outcome="failed"}', "0x30 1x60", "1x90"
-    ),
+    "NimbusGuardPipelineFailed": pushed("nimbusguard_pipeline_runs_total"),
+    "NimbusGuardSearchFailed": pushed("nimbusguard_hyperparameter_experiments_total"),
 }
 
 

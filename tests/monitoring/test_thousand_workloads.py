@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from autoscaler.metrics import OperatorMetrics
-from tests.autoscaler.test_process import environment_of
+from tests.autoscaler.test_process import stand_ins
 from tests.autoscaler.test_status import evaluation
 from tests.live.processes import wait_until
 
@@ -58,30 +58,22 @@ def test_a_policy_that_is_gone_leaves_no_series() -> None:
 def operator(folder: Path) -> Iterator[str]:
     """An operator with a thousand policies before stand-ins; its address."""
     with (
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.standin", str(WORKLOADS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as standin,
+        stand_ins(WORKLOADS) as environ,
         (folder / "operator.jsonl").open("w") as log,
-    ):
-        assert standin.stdin is not None
-        assert standin.stdout is not None
-        with subprocess.Popen(
+        subprocess.Popen(
             [sys.executable, "-m", "autoscaler"],
-            env=os.environ | environment_of(standin.stdout.readline()),
+            env=os.environ | environ,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-        ) as process:
-            assert process.stdout is not None
-            try:
-                yield f"http://127.0.0.1:{process.stdout.readline().split()[-1]}"
-            finally:
-                process.terminate()
-                process.communicate()
-                standin.stdin.close()
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().split()[-1]}"
+        finally:
+            process.terminate()
+            process.communicate()
 
 
 def scrape(url: str) -> bytes:

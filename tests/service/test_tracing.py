@@ -197,6 +197,28 @@ def test_a_caller_over_grpc_finds_its_trace_continued(
     assert (top["name"], top["state"]) == ("grpc_infer", "shop=1")
 
 
+def test_an_explanation_is_traced_to_the_predictor(
+    spans: tuple[Spans, dict[str, str]], transformer: Server
+) -> None:
+    """The request, the hop, the predictor's route for explanations, and the work itself."""
+    is_rest = hop_of(transformer) == "v2_infer"
+    trace_id = "a" * 31 + str(int(is_rest))
+    headers = {"traceparent": f"00-{trace_id}-{PARENT}-01"}
+    url = f"{transformer.url}/v1/models/{MODEL}:explain"
+    top = "transformer:v1_explain"
+    served = f"{top}/transformer:explain/predictor:{'v2_explain' if is_rest else 'grpc_explain'}"
+    paths = {top, f"{top}/transformer:explain", served, f"{served}/predictor:explain"}
+
+    with httpx.Client(trust_env=False) as client:
+        assert client.post(url, json={"instances": [ROW]}, headers=headers).status_code == 200
+        unasked = {"traceparent": f"00-{trace_id[::-1]}-{PARENT}-00"}
+        assert client.post(url, json={"instances": [ROW]}, headers=unasked).status_code == 200
+
+    trace = spans[0].complete(trace_id, paths)
+    assert {path_of(span, trace) for span in trace} == paths
+    assert not spans[0].of(trace_id[::-1])
+
+
 def test_a_batch_is_linked_with_every_request_in_it(
     spans: tuple[Spans, dict[str, str]], transformer: Server
 ) -> None:

@@ -11,7 +11,11 @@ from autoscaler.arms import Arm
 from autoscaler.logs import JsonFormatter, log_decision
 from autoscaler.tracing import evaluation as one_evaluation
 from nimbusguard.telemetry.logs import redact
+from serving.calls import Trace
+from serving.grpc_server import InferenceServicer
+from serving.metrics import ServingMetrics
 from tests.autoscaler.test_status import evaluation
+from tests.serving.in_process import predictor_service
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,19 @@ def test_a_decision_is_one_line_with_its_fields(caplog: pytest.LogCaptureFixture
     assert line["target_replicas"] - line["current_replicas"] == 1
     assert "trace_id" not in line
     assert "problem" not in line
+
+
+def test_an_answer_over_grpc_is_a_line_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """With the fields that an answer over REST has."""
+    servicer = InferenceServicer(predictor_service(), ServingMetrics("predictor", "m"))
+    trace = Trace(b"asked-1", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
+
+    servicer._observe("grpc_explain", "OK", 0.25, trace)
+    with caplog.at_level(logging.DEBUG):
+        servicer._observe("grpc_explain", "OK", 0.25, trace)
+
+    (record,) = caplog.records
+    line = json.loads(JsonFormatter("predictor").format(record))
+    assert (line["message"], line["route"], line["status"]) == ("request", "grpc_explain", "OK")
+    assert (line["request_id"], line["seconds"], line["model_version"]) == ("asked-1", 0.25, "1")
+    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"

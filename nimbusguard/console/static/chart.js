@@ -49,7 +49,7 @@ function path(points, key, x, y, step) {
   for (const point of points) {
     if (point[key] === null) { before = null; continue; }
     const place = `${x(point).toFixed(1)} ${y(point[key]).toFixed(1)}`;
-    text += before === null ? `M${place}` : step ? `L${x(point).toFixed(1)} ${y(before).toFixed(1)}L${place}` : `L${place}`;
+    text += before === null ? `M${place}h0` : step ? `L${x(point).toFixed(1)} ${y(before).toFixed(1)}L${place}` : `L${place}`;
     before = point[key];
   }
   return text;

@@ -2,6 +2,7 @@
 
 import { charts } from "./chart.js";
 import { age, bar, clock, make, number, percent, seconds, table } from "./dom.js";
+import { explained } from "./rules.js";
 
 const SPANS = [["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["1 day", 86400]];
 
@@ -43,7 +44,7 @@ function lastDecision({ last, about, now_s }) {
       ...pair("Action", `${last.action}: ${last.current_replicas} to ${last.target_replicas} replicas, ${done}`),
       ...pair("Decided by", `${last.source}${last.model_version ? `, version ${last.model_version}` : ""}, ${last.arm}`),
       ...pair("Mode", about.paused ? `${last.mode}, paused` : last.mode),
-      ...pair("Guard", last.guard.length ? last.guard.join(", ") : "changed nothing"),
+      ...pair("Guard", last.guard.length ? explained(last.guard) : "changed nothing"),
       ...pair("Bounds", about.min_replicas === null ? "unknown" : `${about.min_replicas} to ${about.max_replicas} replicas`),
       ...(about.problem ? pair("Problem", about.problem, "bad") : [])),
   ];
@@ -63,8 +64,8 @@ function why(explanation, { last }) {
     explanation.same_version ? null : make("p", { class: "bad" },
       `Version ${last.model_version} decided; this explains version ${explanation.model_version}, which is served now.`),
     table(`What adds to the Q-value of ${action}: ${number(q_value)}, of a calm workload ${number(baseline_q_value)}`,
-      ["Feature", "Value", "Calm", "Adds", "Bar"],
-      sorted.map((one) => ({ cells: [one.name, `${number(one.value)} ${one.unit}`, number(one.baseline), signed(one.attribution), bar(one.attribution / longest)] }))),
+      ["Feature", "Adds", "Bar", "Value", "Calm"],
+      sorted.map((one) => ({ cells: [one.name, signed(one.attribution), bar(one.attribution / longest), `${number(one.value)}${one.unit === "ratio" ? "" : ` ${one.unit}`}`, number(one.baseline)] }))),
   ].filter((part) => part !== null);
 }
 
@@ -80,7 +81,7 @@ function values({ last }) {
       const chosen = name === last.action;
       return {
         class: chosen ? "chosen" : allowed ? null : "masked",
-        cells: [name, number(last.q_values[index]), bar((last.q_values[index] - low) / spread),
+        cells: [name, number(last.q_values[index]), bar((last.q_values[index] - low) / spread, 0),
           chosen ? "chosen" : allowed ? "" : "outside the bounds"],
       };
     })),

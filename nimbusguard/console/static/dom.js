@@ -36,14 +36,14 @@ export function age(seconds_) {
   return whole < 7200 ? `${Math.round(whole / 60)} min ago` : `${Math.round(whole / 3600)} h ago`;
 }
 
-export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString();
+export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB");
 
-/** A bar from the middle: to the right what adds, to the left what takes. */
-export function bar(share) {
-  const length = Math.min(Math.abs(share), 1) * 50;
+/** A bar from the middle: to the right what adds, to the left what takes. From 0, a share of the whole width. */
+export function bar(share, from = 50) {
+  const length = Math.min(Math.abs(share), 1) * (100 - from);
   return draw("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
-    draw("rect", { class: share < 0 ? "minus" : "plus", x: share < 0 ? 50 - length : 50, y: 1, width: length, height: 8 }),
-    draw("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 10 }));
+    draw("rect", { class: share < 0 ? "minus" : "plus", x: share < 0 ? from - length : from, y: 1, width: length, height: 8 }),
+    draw("line", { class: "axis", x1: from, x2: from, y1: 0, y2: 10 }));
 }
 
 /** A table with a caption, column heads and rows; the first cell of a row is its head. */

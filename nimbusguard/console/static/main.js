@@ -34,10 +34,14 @@ async function refresh() {
 }
 
 function tell(problem) {
-  if ($("problem").textContent !== (problem ?? "")) $("problem").textContent = problem ?? "";
+  say("problem", problem ?? "");
   $("problem").hidden = problem === null;
-  const text = problem === null ? "Live" : "Not live";
-  if ($("live").textContent !== text) $("live").textContent = text;
+  say("live", problem === null ? "Live" : "Not live");
+}
+
+/** Screen readers read a live region out whenever it is written, so it is only where it changes. */
+function say(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
 }
 
 function showOverview(overview) {
@@ -52,7 +56,7 @@ function showOverview(overview) {
 function showList(list) {
   state.page = list.page;
   state.pages = list.pages;
-  $("count").textContent = list.total === 0 ? "No workload yet" : `${list.matching} of ${list.total} workloads`;
+  say("count", list.total === 0 ? "No workload yet" : `${list.matching} of ${list.total} workloads`);
   $("page").textContent = `Page ${list.page} of ${list.pages}`;
   $("previous").disabled = list.page <= 1;
   $("next").disabled = list.page >= list.pages;
@@ -72,7 +76,13 @@ function row(one) {
     cell("Replicas", one.current_replicas === one.target_replicas ? `${one.current_replicas}` : `${one.current_replicas} → ${one.target_replicas}`),
     cell("p95", seconds(one.p95_s)),
     cell("Action", one.action),
-    cell("By", `${one.source}${one.model_version ? ` ${one.model_version}` : ""}${one.guard.length ? ", guard" : ""}`));
+    cell("By", `${one.source}${one.model_version ? ` ${one.model_version}` : ""}${guarded(one)}`));
+}
+
+/** What the guard made of an action: nothing of it, something else, or what it was. */
+function guarded(one) {
+  if (!one.guard.length) return "";
+  return one.current_replicas === one.target_replicas && one.action !== "NO_ACTION" ? ", held" : ", guard";
 }
 
 async function showDetail(round) {

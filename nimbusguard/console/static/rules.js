@@ -1,0 +1,17 @@
+// What each rule that changes a recommendation means to somebody who does not know its name.
+
+export const RULES = {
+  BAD_DATA: "the metrics may not be believed, so nothing is removed",
+  BOUNDS: "brought back to the bounds",
+  BURST: "demand is a multiple of what is ready, so more was added",
+  HPA_OBJECTS: "the HPA rule wants the replicas, so fewer or none were removed",
+  INDIFFERENT: "the network values every action alike, so the HPA rule answered",
+  OUT_OF_DISTRIBUTION: "unlike anything the network learnt from, so the HPA rule answered",
+  PAUSED: "the policy is paused",
+  SCALED_TO_ZERO: "somebody scaled the workload to zero",
+  STABILIZATION: "the HPA rule wanted the replicas of late, so fewer or none were removed",
+  UNLEARNT: "the cost of a request is not known yet, so as many as the HPA wishes",
+};
+
+/** Names of rules with what they mean. */
+export const explained = (names) => names.map((name) => (name in RULES ? `${name} (${RULES[name]})` : name)).join("; ");
