@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,18 +37,7 @@ def test_each_limit_that_does_not_hold_is_named() -> None:
         questions=240,
         scalings=1_000,
     )
-    bad = Cost(
-        policies=1_000,
-        seconds=60.0,
-        cores=0.5,
-        peak_mib=300.0,
-        decisions=3_700,
-        late=1,
-        mean_delay_ms=150.0,
-        by_kserve=3_699,
-        questions=240,
-        scalings=1_000,
-    )
+    bad = replace(good, cores=0.5, peak_mib=300.0, decisions=3_700, late=1, by_kserve=3_662)
 
     assert good.failures() == []
     assert [failure.split(":")[0] for failure in bad.failures()] == [

@@ -26,6 +26,7 @@ from nimbusguard.console.schema import SCHEMAS
 from nimbusguard.contract.features import NAMES as FEATURES
 from tests.service.processes import MODEL, Server, running, until
 from tests.serving.in_process import ROW
+from tests.standin.process import stand_ins
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
@@ -68,26 +69,8 @@ def stop_operator(operator: Operator) -> None:
 @pytest.fixture(scope="module")
 def cluster(transformer: Server) -> Iterator[dict[str, str]]:
     """A stand-in cluster, and the environment that leads an operator to it."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", str(WORKLOADS)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as standin:
-        assert standin.stdin is not None
-        assert standin.stdout is not None
-        try:
-            kube, prometheus, _ = standin.stdout.readline().split()
-            yield {
-                "KSERVE_ENDPOINT": transformer.url,
-                "PROMETHEUS_ENDPOINT": prometheus,
-                "AUTOSCALER_KUBE_API": kube,
-                "AUTOSCALER_LISTEN": "127.0.0.1",
-                "AUTOSCALER_PORT": "0",
-            }
-        finally:
-            standin.stdin.close()
-            standin.wait(20)
+    with stand_ins(WORKLOADS) as environment:
+        yield environment | {"KSERVE_ENDPOINT": transformer.url}
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from autoscaler.metrics import OperatorMetrics
-from tests.autoscaler.test_process import environment_of
 from tests.autoscaler.test_status import evaluation
 from tests.live.processes import wait_until
+from tests.standin.process import operator as operator_before
+from tests.standin.process import stand_ins
 
 WORKLOADS = 1_000
 SERIES = 16
@@ -57,31 +55,12 @@ def test_a_policy_that_is_gone_leaves_no_series() -> None:
 @contextmanager
 def operator(folder: Path) -> Iterator[str]:
     """An operator with a thousand policies before stand-ins; its address."""
-    with (
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.standin", str(WORKLOADS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as standin,
-        (folder / "operator.jsonl").open("w") as log,
-    ):
-        assert standin.stdin is not None
-        assert standin.stdout is not None
-        with subprocess.Popen(
-            [sys.executable, "-m", "autoscaler"],
-            env=os.environ | environment_of(standin.stdout.readline()),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            try:
-                yield f"http://127.0.0.1:{process.stdout.readline().split()[-1]}"
-            finally:
-                process.terminate()
-                process.communicate()
-                standin.stdin.close()
+    with stand_ins(WORKLOADS) as environment:
+        process, url = operator_before(environment, folder / "operator.jsonl")
+        try:
+            yield url
+        finally:
+            process.end()
 
 
 def scrape(url: str) -> bytes:
