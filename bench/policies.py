@@ -63,8 +63,13 @@ class Cost:
     """`:predict` calls that carried those decisions."""
     scalings: int
 
-    def failures(self) -> list[str]:
-        """Which of the limits do not hold."""
+    def failures(self, *, late_share: float = 0.0) -> list[str]:
+        """Which of the limits do not hold.
+
+        Args:
+            late_share: Share of the decisions that may be late; none on cores of its own.
+        """
+        most_late = round(late_share * self.decisions)
         expected = 0.95 * self.policies * self.seconds / INTERVAL_S
         checks = (
             (self.cores < MOST_CORES, f"cores: expected under {MOST_CORES}, got {self.cores:.3f}"),
@@ -72,7 +77,10 @@ class Cost:
                 self.peak_mib < MOST_MIB,
                 f"memory: expected under {MOST_MIB:g} MiB, got {self.peak_mib:.0f}",
             ),
-            (self.late == 0, f"late decisions: expected none, got {self.late}"),
+            (
+                self.late <= most_late,
+                f"late decisions: expected at most {most_late}, got {self.late}",
+            ),
             (
                 self.decisions >= expected,
                 f"decisions: expected at least {expected:.0f}, got {self.decisions}",
