@@ -8,10 +8,7 @@ from typing import Final
 from autoscaler.arms import Arm
 from autoscaler.loop import Evaluation
 from autoscaler.tracing import current
-from nimbusguard.telemetry.logs import JsonFormatter
 from nimbusguard.telemetry.logs import configure as configure_lines
-
-__all__ = ["JsonFormatter", "configure", "log_decision"]
 
 _LOG: Final = logging.getLogger(__name__)
 _QUIET: Final = ("kopf", "httpx", "aiohttp", "opentelemetry")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,39 +17,22 @@ from autoscaler.settings import OperatorSettings
 from nimbusguard.contract.errors import Unavailable
 from tests.autoscaler.harness import experience, outcome
 from tests.autoscaler.test_export import LATER
+from tests.model_store.s3 import s3_environment
 
 pytestmark = pytest.mark.service
 BUCKET = "experience-of-the-test"
 PLACE = f"s3://{BUCKET}/operators/one"
-SERVER = Path(__file__).parents[1] / "model_store/s3_server.py"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with subprocess.Popen(
-        [sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
+def server() -> Iterator[dict[str, str]]:
+    with s3_environment() as environ:
+        yield environ
 
 
 @pytest.fixture(autouse=True)
-def environment(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that the AWS libraries read from the environment; nothing of this machine's."""
-    for key, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "tester",
-        "AWS_SECRET_ACCESS_KEY": "tester",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_MAX_ATTEMPTS": "1",
-        "NO_PROXY": "127.0.0.1",
-    }.items():
+def environment(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in (server | {"AWS_MAX_ATTEMPTS": "1"}).items():
         monkeypatch.setenv(key, value)
 
 

@@ -9,48 +9,25 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from autoscaler.experience import ExperienceStore, Range
+from tests.live.processes import wait_until
+from tests.standin.process import operator, stand_ins
 
 pytestmark = pytest.mark.service
 POLICIES = 20
-
-
-def environment_of(line: str) -> dict[str, str]:
-    """What leads an operator to the stand-ins that printed this line."""
-    kube, prometheus, kserve = line.split()
-    return {
-        "KSERVE_ENDPOINT": kserve,
-        "PROMETHEUS_ENDPOINT": prometheus,
-        "AUTOSCALER_KUBE_API": kube,
-        "AUTOSCALER_LISTEN": "127.0.0.1",
-        "AUTOSCALER_PORT": "0",
-    }
-
-
-@contextmanager
-def stand_ins(policies: int) -> Iterator[dict[str, str]]:
-    """Stand-ins as a process of their own, and the environment that leads to them."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", str(policies)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as standin:
-        assert standin.stdin is not None
-        assert standin.stdout is not None
-        try:
-            yield environment_of(standin.stdout.readline())
-        finally:
-            standin.stdin.close()
-            standin.wait(20)
+START_S = 40.0
+"""Until an operator has done its first work, interval of 15 s included, on a busy machine."""
+LEASE_S = 15.0
+STEPS_DOWN_S = 10.0
+"""After which a leader that cannot renew stops by itself; nobody may lead before."""
+SLACK_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -59,28 +36,20 @@ def cluster() -> Iterator[dict[str, str]]:
         yield environment
 
 
-def started(environment: dict[str, str], log: Path) -> tuple[subprocess.Popen[str], int]:
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "autoscaler"],
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("listening on port "), log.read_text()
-    return process, int(line.split()[-1])
+def page(url: str) -> str:
+    return httpx.get(f"{url}/metrics", trust_env=False).text
 
 
-def page(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-        return str(response.read().decode())
+def is_ready(url: str) -> bool:
+    return httpx.get(f"{url}/readyz", trust_env=False).is_success
 
 
-def decisions(port: int) -> float:
-    lines = page(port).splitlines()
+def leads(url: str) -> bool:
+    return "nimbusguard_operator_is_leader 1.0" in page(url)
+
+
+def decisions(url: str) -> float:
+    lines = page(url).splitlines()
     return sum(
         float(line.split()[-1])
         for line in lines
@@ -91,17 +60,13 @@ def decisions(port: int) -> float:
 def test_it_starts_decides_and_ends_on_sigterm(cluster: dict[str, str], tmp_path: Path) -> None:
     """Exit status 0, and every line of the log is JSON."""
     log = tmp_path / "log.jsonl"
-    process, port = started(cluster | {"AUTOSCALER_IDENTITY": "a"}, log)
+    process, url = operator(cluster | {"AUTOSCALER_IDENTITY": "a"}, log)
     try:
-        ends = time.monotonic() + 40.0
-        while decisions(port) < POLICIES:
-            assert time.monotonic() < ends, log.read_text()
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(30)
+        wait_until("each policy was decided for", lambda: decisions(url) >= POLICIES, START_S)
+        process.popen.send_signal(signal.SIGTERM)
+        status = process.popen.wait(30)
     finally:
-        process.kill()
-        process.communicate()
+        process.end()
 
     assert status == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -115,35 +80,30 @@ def test_a_killed_leader_is_replaced_within_its_lease(
 
     Neither was given a name: two processes of one host are two candidates.
     """
-    first, port = started(cluster, tmp_path / "one.jsonl")
+    first, url = operator(cluster, tmp_path / "one.jsonl")
     try:
-        ends = time.monotonic() + 40.0
-        while "nimbusguard_operator_is_leader 1.0" not in page(port):
-            assert time.monotonic() < ends
-            time.sleep(0.05)
-        second, other = started(cluster, tmp_path / "two.jsonl")
+        wait_until("the first leads", lambda: leads(url), START_S)
+        second, other = operator(cluster, tmp_path / "two.jsonl")
         try:
-            time.sleep(2.5)
-            assert "nimbusguard_operator_is_leader 0.0" in page(other)
-            first.kill()
-            killed = time.monotonic()
-            while "nimbusguard_operator_is_leader 1.0" not in page(other):
-                assert time.monotonic() - killed < 25.0
-                time.sleep(0.1)
-            took = time.monotonic() - killed
+            wait_until("the second knows the policies", lambda: is_ready(other), START_S)
+            decided = decisions(url)
+            wait_until("the first goes on", lambda: decisions(url) >= decided + POLICIES, START_S)
+            assert not leads(other)
+            first.popen.kill()
+            killed_s = time.monotonic()
+            wait_until("the second leads", lambda: leads(other), LEASE_S + SLACK_S)
+            took_s = time.monotonic() - killed_s
         finally:
-            second.terminate()
-            second.communicate()
+            second.end()
     finally:
-        first.kill()
-        first.communicate()
+        first.end()
 
-    assert took > 10.0
+    assert took_s > STEPS_DOWN_S
 
 
-def acknowledged(port: int) -> float:
+def acknowledged(url: str) -> float:
     """Rows that the operator says are in its store."""
-    found = re.search(r'^nimbusguard_experience_rows_total{result="ok"} (\S+)$', page(port), re.M)
+    found = re.search(r'^nimbusguard_experience_rows_total{result="ok"} (\S+)$', page(url), re.M)
     return float(found[1]) if found else 0.0
 
 
@@ -155,17 +115,14 @@ def test_a_killed_operator_has_lost_no_row_that_it_acknowledged(tmp_path: Path) 
         environment["AUTOSCALER_IDENTITY"] = "pod"  # a container that is started anew
         kept = 0
         for number in range(4):
-            process, port = started(environment, tmp_path / f"{number}.jsonl")
+            process, url = operator(environment, tmp_path / f"{number}.jsonl")
             try:
-                ends = time.monotonic() + 40.0
-                while not acknowledged(port):
-                    assert time.monotonic() < ends
-                    time.sleep(0.05)
+                wait_until("a row", lambda at=url: acknowledged(at) > 0, START_S)
                 time.sleep(rng.uniform(0.0, 2.0))  # the moment of the kill
-                said = acknowledged(port)
+                said = acknowledged(url)
             finally:
-                process.kill()
-                process.communicate()
+                process.popen.kill()
+                process.popen.communicate()
             with ExperienceStore(file) as store:
                 stats, rows = store.stats(), list(store.read(Range(1, 2**62)))
             ids = [decision.decision_id for _, decision, _ in rows]

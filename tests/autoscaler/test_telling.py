@@ -11,11 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from autoscaler.arms import Arm
-from autoscaler.logs import JsonFormatter, configure
+from autoscaler.logs import configure
 from autoscaler.metrics import OperatorMetrics
 from autoscaler.policy_spec import Mode
 from autoscaler.web import serve
 from nimbusguard.client.validation import Check, Outcome, Report
+from nimbusguard.telemetry.logs import JsonFormatter
 from tests.autoscaler.harness import policy
 from tests.autoscaler.test_status import evaluation
 

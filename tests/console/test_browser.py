@@ -24,9 +24,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from nimbusguard.console.api import NAMES
 from nimbusguard.console.schema import SCHEMAS
 from nimbusguard.contract.features import NAMES as FEATURES
-from tests.autoscaler.test_process import stand_ins
 from tests.service.processes import MODEL, Server, running, until
 from tests.serving.in_process import ROW
+from tests.standin.process import stand_ins
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
@@ -69,8 +69,8 @@ def stop_operator(operator: Operator) -> None:
 @pytest.fixture(scope="module")
 def cluster(transformer: Server) -> Iterator[dict[str, str]]:
     """A stand-in cluster, and the environment that leads an operator to it."""
-    with stand_ins(WORKLOADS) as environ:
-        yield environ | {"KSERVE_ENDPOINT": transformer.url}
+    with stand_ins(WORKLOADS) as environment:
+        yield environment | {"KSERVE_ENDPOINT": transformer.url}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +27,7 @@ HPA_INTERVALS = 20
 """How many of its intervals the HPA keeps replicas for: 300 s of 15 s each."""
 _SEEN_WITHIN_S = 20.0
 _POLL_S = 0.02
+_READ_S = 0.2
 CONSOLE_PATH = "/console/"
 """Where the operator's console is."""
 
@@ -118,6 +119,23 @@ async def operator(
         yield OperatorProcess(process=process, url=f"http://127.0.0.1:{line.split()[-1]}")
     finally:
         await asyncio.to_thread(process.end)
+
+
+async def measured(on: Stage, lanes: Iterable[Lane]) -> None:
+    """Wait until Prometheus knows the CPU of workloads: from then on both can be decided for."""
+    settings = PrometheusSettings(endpoint=on.stack.endpoint)
+    async with AsyncPrometheusClient(settings) as prometheus, asyncio.timeout(_SEEN_WITHIN_S):
+        for lane in lanes:
+            while not await _has_cpu(prometheus, lane):  # noqa: ASYNC110 - its state
+                await asyncio.sleep(_READ_S)
+
+
+async def _has_cpu(prometheus: AsyncPrometheusClient, lane: Lane) -> bool:
+    try:
+        raw = await prometheus.read(NAMESPACE, lane.workload)
+    except NimbusGuardError:
+        return False
+    return bool(np.isfinite(raw[INDEX["cpu_utilization"]]))
 
 
 @asynccontextmanager

@@ -63,6 +63,7 @@ class Kubelet:
         newest_first = self.pods[::-1]
         leaving = sorted(newest_first, key=lambda pod: pod.ready)[:count]
         for pod in leaving:
+            pod.ready = False  # while it drains, it is none of those that serve
             if pod.name in self._balancer:
                 await self._balancer.remove(pod.name)
         await asyncio.sleep(_DRAIN_S)

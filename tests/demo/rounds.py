@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.demo.deciders import Answer, OperatorProcess, Terms, hpa, policy
+from tests.demo.deciders import Answer, OperatorProcess, Terms, hpa, measured, policy
 from tests.demo.stage import Lane, Stage
 from tests.demo.traffic import Driver, Request, Traffic
 from tests.live.stack import NAMESPACE
@@ -110,6 +110,7 @@ async def play(
     urls = {decider: lane.balancer.url for decider, lane in lanes.items()}
     driver = Driver(traffic, urls, seed=seed)
     moments: dict[str, list[Moment]] = {decider: [] for decider in lanes}
+    await measured(on, lanes.values())
     async with (
         policy(on, lanes[NIMBUSGUARD], terms, window_s=window_s),
         hpa(on, lanes[HPA], terms),

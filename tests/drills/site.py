@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.demo.deciders import OperatorProcess, operator
-from tests.demo.rounds import direction_changes
 from tests.demo.stage import Lane, Stage, stage, transformer_of
 from tests.demo.traffic import Driver, Traffic
 from tests.drills.between import Between
@@ -55,14 +54,16 @@ class Site:
 
     @asynccontextmanager
     async def policy(
-        self, name: str = WEB, namespace: str = NAMESPACE, *, window_s: float, **spec: Any
+        self, name: str = WEB, namespace: str = NAMESPACE, **spec: Any
     ) -> AsyncIterator[None]:
-        """A policy that acts on the Deployment of that name, judged by the metrics of the pods."""
+        """A policy that acts on the Deployment of that name, judged by the metrics of the pods.
+
+        Its stabilization window is the guard's own unless `spec` has another.
+        """
         defaults = {
             "mode": "act",
             "intervalSeconds": INTERVAL_S,
             "replicas": {"min": 1, "max": 10},
-            "scaleDown": {"stabilizationWindowSeconds": window_s},
             "metrics": {"namespace": NAMESPACE, "workload": WEB},
         }
         self.on.cluster.policy(name, namespace, **(defaults | spec))
@@ -147,17 +148,21 @@ async def until(what: str, holds: Callable[[], bool | Awaitable[bool]], within_s
         await asyncio.sleep(_POLL_S)
 
 
-async def intervals(count: float, interval_s: float = INTERVAL_S) -> None:
-    """Let the operator have so many turns: the drill is about what it does in them."""
-    await asyncio.sleep(count * interval_s)
+async def decisions(operator: OperatorProcess, count: int) -> None:
+    """Wait for so many more decisions of an operator: the drill is about what they are."""
+    before = sum((await operator.answers()).values())
+
+    async def made() -> bool:
+        return sum((await operator.answers()).values()) >= before + count
+
+    await until(f"{count} decisions", made, 10.0 + 3 * count * INTERVAL_S)
+
+
+def window(seconds: float) -> dict[str, Any]:
+    """A stabilization window, as part of a spec."""
+    return {"scaleDown": {"stabilizationWindowSeconds": seconds}}
 
 
 def removals(scalings: list[Scaling]) -> list[Scaling]:
+    """Those that made replicas fewer; where there is none, the direction did not turn either."""
     return [one for one in scalings if one.after < one.before]
-
-
-def turns(scalings: list[Scaling]) -> int:
-    """How often the direction changed."""
-    if not scalings:
-        return 0
-    return direction_changes([scalings[0].before, *(one.after for one in scalings)])

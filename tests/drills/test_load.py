@@ -21,13 +21,15 @@ TERMS = Terms(interval_s=3.0)
 FIRST = 2
 LOW, HIGH = 4.0, 40.0
 """Ten requests in an interval are the fewest that the guard learns the cost of one from."""
-QUIET_S, RAMP_S, BUSY_S, SILENT_S = 9.0, 3.0, 16.0, 29.0
+QUIET_S, RAMP_S, BUSY_S, SILENT_S = 9.0, 3.0, 16.0, 41.0
 WINDOW_S = 15.0
 """Five intervals: longer than the quiet before the surge, short enough to see its end followed."""
 CHANCE = 0.08
 """Share of the requests by which two deciders of the same kind differ on a machine that does other
 work too: two HPAs in four such runs, on four cores at a load of 12, were 0, 1, 15 and 52 violations
-of 740 requests apart."""
+of 740 requests apart. That is 3.7 % in the root mean square, of which this is 2.2 times as much: a
+decider that is no worse than the HPA fails by chance once in seventy runs, one that is better by
+what was measured (docs/operate.md) far more rarely."""
 
 
 def surge(since_s: float) -> float:
@@ -39,9 +41,12 @@ def surge(since_s: float) -> float:
     return 0.0
 
 
-def assert_no_more_violations(rounds: dict[str, Round]) -> None:
+def assert_no_more_violations(
+    rounds: dict[str, Round], record_property: pytest.RecordProperty
+) -> None:
     ours, theirs = rounds[NIMBUSGUARD], rounds[HPA]
     told = f"{ours.violations} against {theirs.violations} of {len(ours.requests)}"
+    record_property("violations", told)
     assert ours.violations <= theirs.violations + CHANCE * len(ours.requests), told
 
 
@@ -68,7 +73,7 @@ def during(one: Round, begin_s: float, end_s: float) -> list[int]:
 
 
 async def test_a_tenfold_load_is_followed_with_no_more_violations_than_the_hpa(
-    surged: dict[str, Round],
+    surged: dict[str, Round], record_property: pytest.RecordProperty
 ) -> None:
     """Four pods or more for forty requests a second, within a few intervals."""
     ours = surged[NIMBUSGUARD]
@@ -78,7 +83,7 @@ async def test_a_tenfold_load_is_followed_with_no_more_violations_than_the_hpa(
     assert max(ours.wanted) <= TERMS.most
     # Up with the load and down after it is one turn; a correction on the way makes two more.
     assert direction_changes(ours.wanted) <= 3
-    assert_no_more_violations(surged)
+    assert_no_more_violations(surged, record_property)
 
 
 async def test_a_load_that_ends_is_followed_down_to_the_least_and_stays_there(
@@ -87,13 +92,12 @@ async def test_a_load_that_ends_is_followed_down_to_the_least_and_stays_there(
     """Monotone, and without traffic neither up nor down again."""
     silent = during(surged[NIMBUSGUARD], QUIET_S + RAMP_S + BUSY_S + 3.0, 1e9)
 
-    assert silent[-1] < max(silent)
+    assert max(silent) > silent[-1] == TERMS.least
     assert direction_changes(silent) == 0
-    assert all(wanted >= TERMS.least for wanted in silent)
 
 
 async def test_pods_that_never_get_ready_are_added_to_no_end_but_the_bound(
-    live: Site, lanes: dict[str, Lane]
+    live: Site, lanes: dict[str, Lane], record_property: pytest.RecordProperty
 ) -> None:
     """None is removed while the load lasts; when they are ready at last, it is served."""
     for lane in lanes.values():
@@ -115,5 +119,5 @@ async def test_pods_that_never_get_ready_are_added_to_no_end_but_the_bound(
     assert stuck == [FIRST, FIRST]
     assert wanted == sorted(wanted)
     assert FIRST < wanted[-1] <= TERMS.most
-    assert_no_more_violations(rounds)
+    assert_no_more_violations(rounds, record_property)
     assert lanes[NIMBUSGUARD].kubelet.running == wanted[-1]

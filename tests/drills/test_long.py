@@ -15,13 +15,12 @@ import pytest_asyncio
 
 from tests.demo.deciders import OperatorProcess
 from tests.drills.between import Between
-from tests.drills.site import REPLICAS, Site, intervals, removals, until
+from tests.drills.site import REPLICAS, Site, decisions, removals, until, window
 from tests.standin.kube_api import Scaling
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="session")]
 REAL_INTERVAL_S = 15.0
 """A policy's default."""
-WINDOW_S = 900.0
 SHORT_WINDOW_S = 4.0
 FROZEN_AFTER_S = 60.0
 SLACK_S = 2.0
@@ -65,7 +64,7 @@ async def kill_kserve(site: Site) -> Killed:
 
     for name in POLICIES:
         site.set_replicas(REPLICAS, name, "kill")
-    spec = {"intervalSeconds": REAL_INTERVAL_S, "window_s": WINDOW_S}
+    spec = {"intervalSeconds": REAL_INTERVAL_S}
     async with (
         site.policy(POLICIES[0], "kill", **spec),
         site.policy(POLICIES[1], "kill", **spec),
@@ -101,8 +100,10 @@ async def freeze_prometheus(site: Site) -> Frozen:
     site.set_replicas(REPLICAS, "still", "frozen")
     async with (
         Between(site.on.stack.endpoint, "/query").listening() as prometheus,
-        site.policy("still", "frozen", window_s=SHORT_WINDOW_S),
-        site.operator("frozen", AUTOSCALER_NAMESPACES="frozen", PROMETHEUS_ENDPOINT=prometheus.url),
+        site.policy("still", "frozen", **window(SHORT_WINDOW_S)),
+        site.operator(
+            "frozen", AUTOSCALER_NAMESPACES="frozen", PROMETHEUS_ENDPOINT=prometheus.url
+        ) as operator,
     ):
         await until("trusted", lambda: told().get("status") == "True", 30.0)
         prometheus.change = again
@@ -111,7 +112,7 @@ async def freeze_prometheus(site: Site) -> Frozen:
         )
         why, began_s = told(), time.monotonic()
         site.set_replicas(2 * REPLICAS, "still", "frozen")
-        await intervals(4)
+        await decisions(operator, 4)
         scalings, replicas = site.scalings(began_s, "frozen"), site.replicas("still", "frozen")
         prometheus.heal()
         await until("trusted again", lambda: told()["status"] == "True", 20.0)

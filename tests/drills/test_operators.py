@@ -9,12 +9,13 @@ import pytest
 
 from autoscaler.experience import ExperienceStore, Range
 from tests.demo.deciders import OperatorProcess
-from tests.drills.site import INTERVAL_S, Site, intervals, removals, turns, until
+from tests.drills.site import INTERVAL_S, Site, decisions, removals, until
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="session")]
-WINDOW_S = 900.0
 LEASE_S = 15.0
 DAY_S = 86_400.0
+MOST_S = 10 * INTERVAL_S
+"""From a decision to its outcome; nowhere near a day, on however busy a machine."""
 
 
 async def leads(operator: OperatorProcess) -> bool:
@@ -29,33 +30,30 @@ async def test_a_clock_that_is_set_changes_no_decision(site: Site, tmp_path: Pat
     program = "tests.drills.jumping_operator"
 
     async with (
-        site.policy(window_s=WINDOW_S),
+        site.policy(),
         site.operator("clock", program=program, **environ) as operator,
     ):
         await until("KServe decides", lambda: site.source() == "kserve", 20.0)
         began_s = time.monotonic()
         for jump_s in (DAY_S, -DAY_S):
-            before = sum((await operator.answers()).values())
             clock.write_text(str(jump_s))
-            await intervals(3)
-            assert sum((await operator.answers()).values()) >= before + 2
+            await decisions(operator, 3)
             assert await leads(operator)
 
     assert removals(site.scalings(began_s, "clock")) == []
-    assert turns(site.scalings(began_s, "clock")) == 0
     with ExperienceStore(path) as store:
         rows = list(store.read(Range(1, 2**62)))
     outcomes = [(decision, outcome) for _, decision, outcome in rows if outcome is not None]
     assert len(outcomes) >= 4
     for decision, outcome in outcomes:
-        assert 0.0 < outcome.observed_at_s - decision.decided_at_s < 2.5 * INTERVAL_S
+        assert 0.0 < outcome.observed_at_s - decision.decided_at_s < MOST_S
 
 
 async def test_a_killed_leader_is_replaced_and_nothing_is_removed(site: Site) -> None:
     """Kill -9: until the lease ends nobody scales, then the other does, from an empty memory."""
     lease = {"AUTOSCALER_LEASE": "shop/pair"}
     async with (
-        site.policy(window_s=WINDOW_S),
+        site.policy(),
         site.operator("first", **lease) as first,
     ):
         await until("the first leads", lambda: leads(first), 10.0)
@@ -78,7 +76,7 @@ async def test_of_two_operators_one_writes_also_when_it_wakes_up_late(site: Site
     """One that stood still past its lease writes nothing more: the other leads by then."""
     lease = {"AUTOSCALER_LEASE": "shop/two"}
     async with (
-        site.policy(window_s=WINDOW_S),
+        site.policy(),
         site.operator("sleeper", **lease) as sleeper,
     ):
         await until("the sleeper leads", lambda: leads(sleeper), 10.0)
@@ -91,7 +89,7 @@ async def test_of_two_operators_one_writes_also_when_it_wakes_up_late(site: Site
                 woken_s = time.monotonic()
             site.set_replicas(1)
             await until("it scales", lambda: bool(site.scalings(woken_s, "waking")), 10.0)
-            await intervals(2)
+            await decisions(waking, 2)
             after = site.scalings(woken_s)
             assert not await leads(sleeper)
 

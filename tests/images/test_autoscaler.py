@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import httpx
@@ -14,6 +12,7 @@ from tests.images.container import WHO, Container, answers, free_port, wait_unti
 from tests.images.toolchain import Built
 from tests.isvc.kubelet import cores, size
 from tests.manifests.rendering import MANIFESTS, Document, of_kind, render
+from tests.standin.process import stand_ins
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
 
@@ -31,26 +30,8 @@ def spec() -> Document:
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[dict[str, str]]:
     """The stand-ins, and the variables that lead to them in place of the cluster's names."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", str(POLICIES)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as standin:
-        assert standin.stdin is not None
-        assert standin.stdout is not None
-        try:
-            kube, prometheus, kserve = standin.stdout.readline().split()
-            yield {
-                "AUTOSCALER_KUBE_API": kube,
-                "PROMETHEUS_ENDPOINT": prometheus,
-                "KSERVE_ENDPOINT": kserve,
-                "AUTOSCALER_LISTEN": "127.0.0.1",
-                "AUTOSCALER_PORT": str(free_port()),
-            }
-        finally:
-            standin.stdin.close()
-            standin.wait(20)
+    with stand_ins(POLICIES) as environment:
+        yield environment | {"AUTOSCALER_PORT": str(free_port())}
 
 
 def container(image: Built, spec: Document, addresses: dict[str, str]) -> Container:

@@ -22,6 +22,7 @@ from nimbusguard.contract.errors import (
     Unavailable,
     VersionNotFound,
 )
+from tests.model_store.s3 import s3_environment
 
 pytestmark = pytest.mark.service
 
@@ -36,30 +37,14 @@ def accept(_: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with subprocess.Popen(
-        [sys.executable, str(HERE / "s3_server.py")], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
+def server() -> Iterator[dict[str, str]]:
+    with s3_environment() as environ:
+        yield environ
 
 
 @pytest.fixture(autouse=True)
-def environment(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that the AWS libraries read from the environment; nothing of this machine's."""
-    for key, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "tester",
-        "AWS_SECRET_ACCESS_KEY": "tester",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-    }.items():
+def environment(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in server.items():
         monkeypatch.setenv(key, value)
 
 

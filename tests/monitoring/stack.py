@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,10 +21,10 @@ import httpx
 import yaml
 
 from model_store.packaged import packaged_path
-from tests.autoscaler.test_process import environment_of
 from tests.live.processes import ROOT, start, wait_until
 from tests.live.programs import program
 from tests.service.processes import MODEL, Server, running
+from tests.standin.process import operator, stand_ins
 from training.telemetry import (
     EXPERIMENTS,
     MODEL_ACCURACY,
@@ -128,21 +127,14 @@ class WatchedSystem:
         )
 
     def _operate(self) -> None:
-        standin = start([sys.executable, "-m", "tests.standin", str(WORKLOADS)], stdin=True)
-        self._exit.callback(standin.end)
-        environ = environment_of(standin.first_line()) | {
+        environ = self._exit.enter_context(stand_ins(WORKLOADS)) | {
             "KSERVE_ENDPOINT": self.transformers["stable"].url,
             "AUTOSCALER_CANARY_ENDPOINT": self.transformers["canary"].url,
             "AUTOSCALER_SHADOW_CANARY": "true",
             "AUTOSCALER_EXPERIENCE_STORE": str(self.folder / "experience.db"),
         }
-        operator = start(
-            [sys.executable, "-m", "autoscaler"],
-            environ=environ,
-            log=self.folder / "operator.jsonl",
-        )
-        self._exit.callback(operator.end)
-        self.operator = f"http://127.0.0.1:{operator.first_line().split()[-1]}"
+        process, self.operator = operator(environ, self.folder / "operator.jsonl")
+        self._exit.callback(process.end)
 
     def _batch_metrics(self) -> str:
         """A gateway with what pipelines and searches leave there, pushed as they push it."""

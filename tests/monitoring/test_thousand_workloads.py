@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from autoscaler.metrics import OperatorMetrics
-from tests.autoscaler.test_process import stand_ins
 from tests.autoscaler.test_status import evaluation
 from tests.live.processes import wait_until
+from tests.standin.process import operator as operator_before
+from tests.standin.process import stand_ins
 
 WORKLOADS = 1_000
 SERIES = 16
@@ -57,23 +55,12 @@ def test_a_policy_that_is_gone_leaves_no_series() -> None:
 @contextmanager
 def operator(folder: Path) -> Iterator[str]:
     """An operator with a thousand policies before stand-ins; its address."""
-    with (
-        stand_ins(WORKLOADS) as environ,
-        (folder / "operator.jsonl").open("w") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "autoscaler"],
-            env=os.environ | environ,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        ) as process,
-    ):
-        assert process.stdout is not None
+    with stand_ins(WORKLOADS) as environment:
+        process, url = operator_before(environment, folder / "operator.jsonl")
         try:
-            yield f"http://127.0.0.1:{process.stdout.readline().split()[-1]}"
+            yield url
         finally:
-            process.terminate()
-            process.communicate()
+            process.end()
 
 
 def scrape(url: str) -> bytes:

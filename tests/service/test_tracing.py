@@ -19,8 +19,8 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
-from tests.autoscaler.test_process import environment_of
 from tests.service.processes import MODEL, ROOT, Server, end, running, until
+from tests.standin.process import environment_of
 
 pytestmark = pytest.mark.service
 ROW = [0.93, 0.55, 120000, 85, 4, 0.31, 0.002, 12, 0.2, 0.6, 0.5]

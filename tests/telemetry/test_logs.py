@@ -8,9 +8,9 @@ import logging
 import pytest
 
 from autoscaler.arms import Arm
-from autoscaler.logs import JsonFormatter, log_decision
+from autoscaler.logs import log_decision
 from autoscaler.tracing import evaluation as one_evaluation
-from nimbusguard.telemetry.logs import redact
+from nimbusguard.telemetry.logs import JsonFormatter, redact
 from serving.calls import Trace
 from serving.grpc_server import InferenceServicer
 from serving.metrics import ServingMetrics
