@@ -111,8 +111,11 @@ def _best(args: argparse.Namespace) -> None:
         if not path.is_file():
             message = f"{path}: expected a finished search; run `nimbusguard tune run` first"
             raise InvalidRequest(message)
-        report = orjson.loads(path.read_bytes())
-        source, parameters = str(args.dir), report["best"]["parameters"]
+        best = orjson.loads(path.read_bytes()).get("best")
+        if best is None:
+            message = f"{path}: expected a finished trial, got none; see the trials' logs"
+            raise InvalidRequest(message)
+        source, parameters = str(args.dir), best["parameters"]
     settings = settings_of(parameters)
     write_document(args.out, {"source": source, "settings": settings})
     sys.stdout.write(f"{orjson.dumps(settings).decode()}\nwritten to {args.out}\n")
@@ -148,8 +151,14 @@ def _cluster(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read(file: str) -> dict[str, Any]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text()
-    document: dict[str, Any] = orjson.loads(text)
+    try:
+        document = orjson.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
+    except (OSError, orjson.JSONDecodeError) as error:
+        message = f"--file: expected what `kubectl get experiment … -o json` prints, got {error}"
+        raise InvalidRequest(message) from error
+    if not isinstance(document, dict):
+        message = f"--file: expected an Experiment, got {type(document).__name__}"
+        raise InvalidRequest(message)
     return document
 
 
