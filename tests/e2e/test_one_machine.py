@@ -61,3 +61,10 @@ def test_the_operator_scales_an_overloaded_workload_with_the_promoted_version(to
     assert told.replicas == told.status["targetReplicas"] > PODS
     assert told.status["source"] == "kserve"
     assert told.status["modelVersion"] == told.version
+
+
+def test_the_batch_steps_left_their_figures_in_prometheus(told: Told) -> None:
+    """Pushed by the steps, scraped, queried: both runs ended well, the refused one too."""
+    assert (told.figures["runs"], told.figures["failed runs"]) == (2.0, 0.0)
+    assert told.figures["training_s"] > 0.0
+    assert 0.0 < told.figures["accuracy"] < 1.0

@@ -19,6 +19,8 @@ from nimbusguard.client.prometheus import PrometheusSettings
 from nimbusguard.contract.errors import InvalidRequest, MetricsUnavailable
 from training.collect import CollectPlan, collect
 from training.dataset import EXPERIENCE, read_samples
+from training.measured import read_arrivals
+from training.prepare import Rule, prepare
 from training.range_query import MAX_POINTS, RangeClient, Span, span_before
 
 BEGIN_S = 1_780_000_020 // 86_400 * 86_400
@@ -104,6 +106,18 @@ def test_a_prometheus_that_knows_nothing_gives_an_empty_data_set(tmp_path: Path)
     assert (manifest["samples"]["rows"], manifest["workloads"]) == (0, [])
     assert manifest["prometheus"] == "http://prometheus:9090"
     assert read_samples(tmp_path).num_rows == 0
+
+
+def test_an_empty_data_set_is_refused_or_left_out_by_the_rule(tmp_path: Path) -> None:
+    """`require` names what is missing; `report` trains on the shipped traces alone and says so."""
+    collect(tmp_path / "data", client(), CollectPlan(span=SPAN))
+
+    with pytest.raises(InvalidRequest, match="got no samples of any workload"):
+        prepare(tmp_path / "data", tmp_path / "refused", Rule.REQUIRE)
+    report = prepare(tmp_path / "data", tmp_path / "reported", Rule.REPORT)
+
+    assert report["trained_on"] == ["shipped traces"]
+    assert read_arrivals(tmp_path / "reported" / "arrivals.json") == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -17,11 +18,13 @@ from nimbusguard.cli import main
 from nimbusguard.commands.train import config_of
 from nimbusguard.contract.errors import InvalidRequest
 from tests.live.processes import ROOT, wait_until
+from tests.pipelines.gateway import pushgateway
 from tests.pipelines.runs import COMMAND, environment
 from training.katib import Experiment, experiment_of
 from training.settings import TrainingSettings
 from training.simulator.settings import TraceSettings
-from training.tuning import Search, run_search
+from training.telemetry import EXPERIMENTS
+from training.tuning import Search, compare, run_search
 
 TRIAL = """
 import argparse, pathlib, sys, time
@@ -158,6 +161,24 @@ def test_a_search_that_is_killed_goes_on_with_the_trials_that_were_under_way(
     assert [trial["state"] for trial in report["trials"]] == ["succeeded"] * 4
 
 
+@pytest.mark.parametrize(("how", "trained"), [("crash", ["default"]), ("", ["default", "tuned"])])
+def test_the_comparison_trains_each_configuration_once(
+    tmp_path: Path, how: str, trained: list[str]
+) -> None:
+    """Where only the default succeeded, it is the tuned one too, and is not trained twice."""
+    search = Search(
+        experiment=experiment(tmp_path), folder=tmp_path / "search", extra=(f"--how={how}",)
+    )
+    best = run_search(search, lambda _: None)["best"]["parameters"]
+
+    found = compare(search, best)
+
+    logs = sorted(log.stem for log in search.folder.glob("compare-*.log"))
+    assert logs == [f"compare-{name}" for name in trained]
+    assert found["tuned"] <= found["default"]
+    assert found["tuned_at_least_as_good"]
+
+
 def test_best_reads_a_local_search_and_writes_the_training_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +237,33 @@ def test_best_says_that_there_is_none_yet(
     assert "run `nimbusguard tune run` first" in said
 
 
+def test_best_of_a_search_in_which_every_trial_failed_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1 and a sentence; no config is written."""
+    out = tmp_path / "training.json"
+    with pytest.raises(InvalidRequest, match="failed trials"):
+        searched(tmp_path, "--how=silent", maxFailedTrialCount=0, parallelTrialCount=1)
+
+    assert main(["tune", "best", "--dir", str(tmp_path / "search"), "--out", str(out)]) == 1
+
+    assert "expected a finished trial, got none" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["", "Error from server (NotFound)", "[]"])
+def test_best_refuses_what_kubectl_did_not_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """As after a pipe whose first half failed."""
+    file = tmp_path / "experiment.json"
+    file.write_text(text)
+
+    assert main(["tune", "best", "--file", str(file)]) == 1
+
+    assert "--file: expected" in capsys.readouterr().err
+
+
 @pytest.mark.service
 @pytest.mark.skipif(
     not TraceSettings.from_environ().folder.is_dir(), reason="the traces are not at hand"
@@ -224,16 +272,24 @@ def test_three_real_trials_end_with_a_comparison_on_validation_days(tmp_path: Pa
     """The shipped Experiment, small: the report says whether tuned is as good as the default."""
     small = ("--calibration_decisions=40", "--report_every=1", "--set", "epochs=2")
     small += ("steps_per_epoch=80", "lanes=50", "updates_per_branch=4")
-    done = subprocess.run(
-        [str(COMMAND), "tune", "run", "--dir", str(tmp_path), "--", *small],
-        env={**environment(), "KATIB_MAX_TRIAL_COUNT": "3", "KATIB_PARALLEL_TRIAL_COUNT": "2"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    environ = {**environment(), "KATIB_MAX_TRIAL_COUNT": "3", "KATIB_PARALLEL_TRIAL_COUNT": "2"}
+    with pushgateway(tmp_path / "gateway") as gateway:
+        asked = [str(COMMAND), "tune", "run", "--dir", str(tmp_path), "--pushgateway", gateway]
+        done = subprocess.run(
+            [*asked, "--", *small],
+            env=environ,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        page = httpx.get(f"{gateway}/metrics", timeout=10, trust_env=False).text
     assert done.returncode == 0, done.stderr
+    counted = [line for line in page.splitlines() if line.startswith(f"{EXPERIMENTS}_total{{")]
+    assert len(counted) == 1
+    assert counted[0].endswith(" 1")
+    assert 'outcome="succeeded"' in counted[0]
     report = json.loads((tmp_path / "report.json").read_text())
     found = report["comparison"]
 
