@@ -34,6 +34,7 @@ for name in ("learning_rate", "discount", "exploration"):
 for name in ("batch_size", "hidden_width", "n_step"):
     parser.add_argument("--" + name, type=int)
 parser.add_argument("--judge"), parser.add_argument("--how", default="")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 print("epoch 1: loss=nan", flush=True)
 if args.how == "crash" and args.learning_rate != 0.0005:
@@ -48,6 +49,9 @@ if args.how == "hang":
     time.sleep(60)
 for _ in range(8):
     print("cost_at_budget=2", flush=True)
+if args.how == "luck" and args.learning_rate != 0.0005:
+    print(f"cost_at_budget={0.5 if args.seed < 2 else 9}")
+    sys.exit(0)
 print(f"cost_at_budget={1 + abs(args.learning_rate - 0.001):.6g} violation_ratio=0.004")
 """
 
@@ -162,7 +166,7 @@ def test_a_search_that_is_killed_goes_on_with_the_trials_that_were_under_way(
 
 
 @pytest.mark.parametrize(("how", "trained"), [("crash", ["default"]), ("", ["default", "tuned"])])
-def test_the_comparison_trains_each_configuration_once(
+def test_the_comparison_trains_each_configuration_once_a_seed(
     tmp_path: Path, how: str, trained: list[str]
 ) -> None:
     """Where only the default succeeded, it is the tuned one too, and is not trained twice."""
@@ -171,12 +175,26 @@ def test_the_comparison_trains_each_configuration_once(
     )
     best = run_search(search, lambda _: None)["best"]["parameters"]
 
-    found = compare(search, best)
+    found = compare(search, best, seeds=2)
 
     logs = sorted(log.stem for log in search.folder.glob("compare-*.log"))
-    assert logs == [f"compare-{name}" for name in trained]
-    assert found["tuned"] <= found["default"]
+    assert logs == [f"compare-{name}-{seed}" for name in trained for seed in (1, 2)]
+    assert found["tuned"] == sum(found["tuned_by_seed"]) / 2 <= found["default"]
     assert found["tuned_at_least_as_good"]
+
+
+def test_a_comparison_on_the_mean_says_that_tuned_is_worse(tmp_path: Path) -> None:
+    """Better with one seed is no verdict: the trial costs more with every seed but the first."""
+    search = Search(
+        experiment=experiment(tmp_path), folder=tmp_path / "search", extra=("--how=luck",)
+    )
+    best = run_search(search, lambda _: None)["best"]["parameters"]
+
+    found = compare(search, best, seeds=3)
+
+    assert found["tuned_by_seed"][0] < found["default_by_seed"][0]
+    assert found["tuned"] > found["default"]
+    assert not found["tuned_at_least_as_good"]
 
 
 def test_best_reads_a_local_search_and_writes_the_training_config(
@@ -275,6 +293,7 @@ def test_three_real_trials_end_with_a_comparison_on_validation_days(tmp_path: Pa
     environ = {**environment(), "KATIB_MAX_TRIAL_COUNT": "3", "KATIB_PARALLEL_TRIAL_COUNT": "2"}
     with pushgateway(tmp_path / "gateway") as gateway:
         asked = [str(COMMAND), "tune", "run", "--dir", str(tmp_path), "--pushgateway", gateway]
+        asked += ["--comparison-seeds", "1"]
         done = subprocess.run(
             [*asked, "--", *small],
             env=environ,
