@@ -64,6 +64,8 @@ FIGURES = {
 class Told:
     """What happened, in this order."""
 
+    shipped: list[str]
+    """The versions that the package brings."""
     refused: subprocess.CompletedProcess[str]
     versions_after_refusal: list[str]
     passed: subprocess.CompletedProcess[str]
@@ -115,6 +117,7 @@ def _train(folder: Path, url: str, store: ModelStore, gateway: str) -> Told:
         common = ("seeds=[1]", f"pushgateway={gateway}")
         return run(pipeline_command(folder / name, url, folder / "store", *common, *parameters))
 
+    shipped = store.versions(NAME)
     refused = piped("refused")
     after = store.versions(NAME)
     passed = piped(
@@ -125,6 +128,7 @@ def _train(folder: Path, url: str, store: ModelStore, gateway: str) -> Told:
     )
     assert passed.returncode == 0, passed.stdout[-3000:] + passed.stderr[-3000:]
     return Told(
+        shipped=shipped,
         refused=refused,
         versions_after_refusal=after,
         passed=passed,
