@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from model_store.packaged import packaged_store
+
 MODEL = "nimbusguard-dqn"
+VERSION = packaged_store().resolve(MODEL, "production")
+"""What a server answers with that is told of no other version."""
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 60.0
 """Far above the 4 s that a start takes on two free cores; the machine may be busy."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from model_store.packaged import packaged_path
+from tests.service.processes import MODEL, VERSION
 
 # Name, minimum, maximum, and whether absence is 0 always (Z), without traffic (T) or never (R):
 # the table of the specification, written again.
@@ -108,7 +109,7 @@ def torch_q_values(states: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _network() -> Any:
-    content = (packaged_path() / "nimbusguard-dqn" / "1" / "model.pt").read_bytes()
+    content = (packaged_path() / MODEL / VERSION / "model.pt").read_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         module = torch.jit.load(io.BytesIO(content)).eval()

@@ -15,7 +15,7 @@ import pytest
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 from tests.service.bad_requests import DATA, PREDICT, good
-from tests.service.processes import MODEL, ROOT, Server
+from tests.service.processes import MODEL, ROOT, VERSION, Server
 from tests.service.reference import Asked, expected, torch_q_values
 
 pytestmark = pytest.mark.service
@@ -137,7 +137,9 @@ def test_curl_gets_several_answers_over_one_connection(either_service: Server) -
     assert result.stderr.count("< HTTP/1.1 ") == 4
 
 
-@pytest.mark.parametrize("path", ["/v2/models/{}/infer", "/v2/models/{}/versions/1/infer"])
+@pytest.mark.parametrize(
+    "path", ["/v2/models/{}/infer", f"/v2/models/{{}}/versions/{VERSION}/infer"]
+)
 def test_curl_asks_by_v2_and_by_version(either_service: Server, path: str) -> None:
     """The loaded version answers under its number."""
     name = "state.json" if either_service.module == "predictor" else "raw-metrics.json"
@@ -148,7 +150,7 @@ def test_curl_asks_by_v2_and_by_version(either_service: Server, path: str) -> No
 
     answer = json.loads(body)
     assert status == 200
-    assert answer["model_version"] == "1"
+    assert answer["model_version"] == VERSION
     assert answer["parameters"]["fingerprint"].startswith("sha256:")
     (output,) = (output for output in answer["outputs"] if output["name"] == "q_values")
     assert np.abs(np.array([output["data"]]) - wanted(either_service.module)).max() <= TOLERANCE
@@ -190,7 +192,7 @@ async def test_the_sdk_asks_by_v2(either_service: Server, binary: bool) -> None:
     (output,) = (output for output in answer.outputs if output.name == "q_values")
     assert np.abs(output.as_numpy() - wanted(service)).max() <= TOLERANCE
     assert answer.id == "7"
-    assert answer.parameters["model_version"] == "1"  # the SDK drops the field itself
+    assert answer.parameters["model_version"] == VERSION  # the SDK drops the field itself
 
 
 @pytest.mark.parametrize("binary", [False, True], ids=["typed", "raw"])

@@ -18,7 +18,16 @@ import pytest
 
 from model_store.packaged import packaged_path
 from tests.service.load import End, Load, running_load
-from tests.service.processes import MODEL, Server, clean_environ, command, end, running, until
+from tests.service.processes import (
+    MODEL,
+    VERSION,
+    Server,
+    clean_environ,
+    command,
+    end,
+    running,
+    until,
+)
 
 pytestmark = pytest.mark.service
 
@@ -151,8 +160,8 @@ async def test_a_stopped_server_answers_all_that_it_accepted(stopped: str, tmp_p
 @pytest.mark.parametrize("file", ["model.pt", "metadata.json"])
 def test_a_damaged_version_stops_the_start_and_is_named(file: str, tmp_path: Path) -> None:
     """One changed byte: the predictor does not come up; its last line says which file and why."""
-    version = tmp_path / "1"
-    shutil.copytree(packaged_path() / MODEL / "1", version)
+    version = tmp_path / VERSION
+    shutil.copytree(packaged_path() / MODEL / VERSION, version)
     content = bytearray((version / file).read_bytes())
     content[len(content) // 2] ^= 0xFF
     (version / file).write_bytes(content)

@@ -16,7 +16,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 from nimbusguard import __version__
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from tests.service.bad_requests import good_message
-from tests.service.processes import MODEL, Server, running
+from tests.service.processes import MODEL, VERSION, Server, running
 from tests.service.test_manners import TENSORS
 
 pytestmark = pytest.mark.service
@@ -97,14 +97,18 @@ def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
 def test_server_and_model_are_described(stub: Any, either_service: Server) -> None:
     """As over REST."""
     server = stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=TIMEOUT_S)
-    request = pb.ModelMetadataRequest(name=MODEL, version="1")
+    request = pb.ModelMetadataRequest(name=MODEL, version=VERSION)
     model = stub.ModelMetadata(request, timeout=TIMEOUT_S)
 
     assert server.name == f"nimbusguard-{either_service.module}"
     assert server.version == __version__
     assert list(server.extensions) == ["binary_tensor_data"]
     tensors = TENSORS[either_service.module]
-    assert (model.name, list(model.versions), model.platform) == (MODEL, ["1"], tensors["platform"])
+    assert (model.name, list(model.versions), model.platform) == (
+        MODEL,
+        [VERSION],
+        tensors["platform"],
+    )
     for given, wanted in ((model.inputs, tensors["inputs"]), (model.outputs, tensors["outputs"])):
         described = [
             {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
@@ -117,7 +121,7 @@ def test_server_and_model_are_live_and_ready(stub: Any) -> None:
     """The four questions, and the loaded version by its number."""
     assert stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S).live
     assert stub.ServerReady(pb.ServerReadyRequest(), timeout=TIMEOUT_S).ready
-    for version in ("", "1"):
+    for version in ("", VERSION):
         request = pb.ModelReadyRequest(name=MODEL, version=version)
         assert stub.ModelReady(request, timeout=TIMEOUT_S).ready
 
@@ -126,10 +130,10 @@ def test_an_answer_says_what_was_asked_and_who_answered(stub: Any, either_servic
     """The id, the version by number or not, the fingerprint."""
     request = pb.ModelInferRequest.FromString(good_message(either_service.module))
     request.id = "order-17"
-    for version in ("", "1"):
+    for version in ("", VERSION):
         request.model_version = version
         answer = stub.ModelInfer(request, timeout=TIMEOUT_S)
-        assert (answer.id, answer.model_name, answer.model_version) == ("order-17", MODEL, "1")
+        assert (answer.id, answer.model_name, answer.model_version) == ("order-17", MODEL, VERSION)
         assert answer.parameters["fingerprint"].string_param == FINGERPRINT
 
 

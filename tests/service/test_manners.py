@@ -14,7 +14,7 @@ import pytest
 from nimbusguard import __version__
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from tests.service.bad_requests import INFER, PREDICT, good
-from tests.service.processes import MODEL, Server
+from tests.service.processes import MODEL, VERSION, Server
 from tests.service.wire import Wire, request_bytes
 
 pytestmark = pytest.mark.service
@@ -28,7 +28,7 @@ GETS = {
     "/v2/health/ready": {"ready": True},
     "/v2/models": {"models": [MODEL]},
     f"/v2/models/{MODEL}/ready": {"name": MODEL, "ready": True},
-    f"/v2/models/{MODEL}/versions/1/ready": {"name": MODEL, "ready": True},
+    f"/v2/models/{MODEL}/versions/{VERSION}/ready": {"name": MODEL, "ready": True},
 }
 TENSORS: dict[str, dict[str, Any]] = {
     "predictor": {
@@ -80,7 +80,7 @@ def test_a_route_answers(wire: Wire, path: str) -> None:
     assert int(head.headers["content-length"]) > 0
 
 
-@pytest.mark.parametrize("suffix", ["", "/versions/1"])
+@pytest.mark.parametrize("suffix", ["", f"/versions/{VERSION}"])
 def test_metadata_has_real_names_shapes_and_versions(
     wire: Wire, either_service: Server, suffix: str
 ) -> None:
@@ -88,7 +88,7 @@ def test_metadata_has_real_names_shapes_and_versions(
     model = wire.ask("GET", f"/v2/models/{MODEL}{suffix}").json()
     server = wire.ask("GET", "/v2").json()
 
-    assert model == {"name": MODEL, "versions": ["1"], **TENSORS[either_service.module]}
+    assert model == {"name": MODEL, "versions": [VERSION], **TENSORS[either_service.module]}
     assert server == {
         "name": f"nimbusguard-{either_service.module}",
         "version": __version__,
@@ -101,11 +101,11 @@ def test_every_answer_says_which_network_gave_it(wire: Wire, either_service: Ser
     answer = wire.ask("POST", INFER, v2_body(either_service)).json()
 
     assert answer["model_name"] == MODEL
-    assert answer["model_version"] == "1"
-    assert answer["parameters"] == {"model_version": "1", "fingerprint": FINGERPRINT}
+    assert answer["model_version"] == VERSION
+    assert answer["parameters"] == {"model_version": VERSION, "fingerprint": FINGERPRINT}
     if either_service.module == "transformer":
         (decision,) = wire.ask("POST", PREDICT, v1_body(either_service)).json()["predictions"]
-        assert (decision["model_version"], decision["fingerprint"]) == ("1", FINGERPRINT)
+        assert (decision["model_version"], decision["fingerprint"]) == (VERSION, FINGERPRINT)
 
 
 def test_an_id_is_echoed_and_none_is_invented(wire: Wire, either_service: Server) -> None:

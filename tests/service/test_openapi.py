@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.service.processes import MODEL, Server, clean_environ
+from tests.service.processes import MODEL, VERSION, Server, clean_environ
 from tests.service.wire import Wire
 
 pytestmark = pytest.mark.service
@@ -41,7 +41,9 @@ def test_its_examples_are_answered(either_service: Server) -> None:
     with Wire(either_service.http_port) as wire:
         for path, operation in posts.items():
             example = operation["requestBody"]["content"]["application/json"]["example"]
-            answer = wire.ask("POST", path.replace("{version}", "1"), json.dumps(example).encode())
+            answer = wire.ask(
+                "POST", path.replace("{version}", VERSION), json.dumps(example).encode()
+            )
             assert answer.status == 200, answer.body
 
 
@@ -51,7 +53,7 @@ def test_every_described_path_is_there(either_service: Server) -> None:
 
     with Wire(either_service.http_port) as wire:
         for path, item in paths.items():
-            answer = wire.ask("DELETE", path.replace("{version}", "1"))
+            answer = wire.ask("DELETE", path.replace("{version}", VERSION))
             assert answer.status == 405
             described = {method.upper() for method in item} - {"PARAMETERS"}
             assert described <= set(answer.headers["allow"].split(", "))
