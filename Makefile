@@ -94,7 +94,7 @@ loadtest: $(VENV)/.dev ## Steady load for a minute against a fresh `serve`; the 
 	$(BIN)/python -m loadtest --scenario steady $(ARGS)
 
 # The names that users know; each says what it lacks before it starts.
-.PHONY: kubeflow-serving kubeflow-serving-test kubeflow-status kubeflow-logs kubectl-there
+.PHONY: kubeflow-serving kubeflow-serving-test kubeflow-status kubeflow-logs kubectl-there kserve-there
 
 SERVING := nimbusguard-serving
 ISVC := nimbusguard-dqn-model
@@ -103,16 +103,24 @@ kubectl-there:
 	@command -v kubectl > /dev/null || { echo "kubectl is not installed" >&2; exit 1; }
 	@kubectl version --request-timeout=10s > /dev/null 2>&1 || { echo "kubectl reaches no cluster; see: kubectl config current-context" >&2; exit 1; }
 
-kubeflow-serving: kubectl-there ## Apply an overlay to the cluster and wait for both components: OVERLAY=local
+# $(1) the API's group, $(2) its plural, $(3) what to do where it is not served. No `grep -q`: it would leave kubectl writing to nobody.
+define needs-api
+@kubectl api-resources --api-group=$(1) -o name | grep -x '$(2).$(1)' > /dev/null || { echo "the cluster has no $(2).$(1); $(3)" >&2; exit 1; }
+endef
+
+kserve-there: kubectl-there
+	$(call needs-api,serving.kserve.io,inferenceservices,install KServe: docs/deploy.md)
+
+kubeflow-serving: kserve-there ## Apply an overlay to the cluster and wait for both components: OVERLAY=local
 	kubectl apply -k manifests/overlays/$(OVERLAY)
 	kubectl -n $(SERVING) wait inferenceservice/$(ISVC) --for=condition=PredictorReady --timeout=300s
 	test -z "$$(kubectl -n $(SERVING) get inferenceservice/$(ISVC) -o 'jsonpath={.spec.transformer}')" || \
 	  kubectl -n $(SERVING) wait inferenceservice/$(ISVC) --for=condition=TransformerReady --timeout=300s
 
-kubeflow-serving-test: kubectl-there ## Ask the deployed service (Standard mode) for a decision
+kubeflow-serving-test: kserve-there ## Ask the deployed service (Standard mode) for a decision
 	kubectl create --raw /api/v1/namespaces/$(SERVING)/services/$(ISVC):80/proxy/v1/models/nimbusguard-dqn:predict -f tests/data/v1/named.json
 
-kubeflow-status: kubectl-there ## Conditions, pods, Services and graphs of the deployed service
+kubeflow-status: kserve-there ## Conditions, pods, Services and graphs of the deployed service
 	kubectl -n $(SERVING) get inferenceservices -o 'custom-columns=NAME:.metadata.name,READY:.status.conditions[?(@.type=="Ready")].status,PREDICTOR:.status.conditions[?(@.type=="PredictorReady")].status,TRANSFORMER:.status.conditions[?(@.type=="TransformerReady")].status,URL:.status.address.url'
 	kubectl -n $(SERVING) get pods,services -o wide
 	kubectl -n $(SERVING) get inferencegraphs
@@ -161,6 +169,7 @@ k8s-dev: ## Choose what to set up: 1 local models, 2 Kubeflow, 3 both; CHOICE=1 
 	@BIN=$(BIN) MAKE="$(MAKE)" CHOICE="$(CHOICE)" bash manifests/k8s-dev.sh
 
 kubeflow-install: kubectl-there ## Kubeflow Pipelines and Katib, standalone, into the current cluster
+	@command -v git > /dev/null || { echo "git is not installed; kubectl fetches the manifests of Kubeflow with it" >&2; exit 1; }
 	@echo "context: $$(kubectl config current-context)"
 	kubectl apply -k "github.com/kubeflow/pipelines/manifests/kustomize/cluster-scoped-resources?ref=$(KFP_VERSION)"
 	kubectl wait --for=condition=established --timeout=60s crd/applications.app.k8s.io
@@ -170,10 +179,11 @@ kubeflow-install: kubectl-there ## Kubeflow Pipelines and Katib, standalone, int
 
 kfp-there:
 	@test -n "$(KFP_HOST)" || { echo "KFP_HOST is not set; kubectl -n kubeflow port-forward service/ml-pipeline 8888 and KFP_HOST=http://127.0.0.1:8888" >&2; exit 1; }
+	@command -v curl > /dev/null || { echo "curl is not installed" >&2; exit 1; }
 	@curl -fsS --max-time 10 "$(KFP_HOST)/apis/v2beta1/healthz" > /dev/null || { echo "Kubeflow Pipelines does not answer at $(KFP_HOST)" >&2; exit 1; }
 
 katib-there: kubectl-there
-	@kubectl get crd experiments.kubeflow.org > /dev/null 2>&1 || { echo "Katib is not installed; see: make kubeflow-install" >&2; exit 1; }
+	$(call needs-api,kubeflow.org,experiments,install Katib: make kubeflow-install)
 
 kubeflow-pipelines: kfp-there $(VENV)/.dev ## Let the cluster run the training pipeline once a week: KFP_HOST=http://…
 	$(BIN)/nimbusguard pipeline schedule --host $(KFP_HOST) $(ARGS)

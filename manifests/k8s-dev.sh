@@ -23,7 +23,7 @@ stop_if_missing() {
 }
 
 local_models() {
-  need python3 "3.11 or later"
+  need python3 "3.11 or later, with its venv module"
   stop_if_missing
   echo "runs: make serve"
   ${MAKE:-make} serve
@@ -31,8 +31,9 @@ local_models() {
 
 kubeflow() {
   need kubectl "and a context that reaches a cluster"
-  need curl "to ask Kubeflow Pipelines whether it is there"
+  need git "with which kubectl fetches the manifests of Kubeflow"
   stop_if_missing
+  ${MAKE:-make} kserve-there
   echo "runs: make kubeflow-install kubeflow-serving"
   ${MAKE:-make} kubeflow-install kubeflow-serving
 }
@@ -40,14 +41,19 @@ kubeflow() {
 choice=${CHOICE:-}
 if [[ -z $choice ]]; then
   explain
-  read -r -p "1, 2 or 3: " choice
+  # Nobody there to answer is an answer too: the empty one, refused below.
+  read -r -p "1, 2 or 3: " choice || true
 fi
 case $choice in
   1) local_models ;;
   2) kubeflow ;;
-  3) kubeflow && local_models ;;
+  3)
+    # Not joined by `&&`, which would switch errexit off inside the first.
+    kubeflow
+    local_models
+    ;;
   *)
-    echo "expected 1, 2 or 3, got '$choice'" >&2
+    echo "expected 1, 2 or 3, got '$choice'; without a terminal: make k8s-dev CHOICE=1" >&2
     explain >&2
     exit 2
     ;;

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nimbusguard.contract.actions import CHANGES
-from training.baselines.oracle import Oracle, plan, price
+from training.baselines.oracle import Oracle, plan
 from training.evaluate import Court
 from training.lanes import see
-from training.lineup import ORACLE_MULTIPLIERS
+from training.lineup import ORACLE_MULTIPLIERS, pricings_of
 from training.objective import Objective
 from training.policies import QFunction, network_decisions
 from training.simulator.interface import Observation
@@ -69,13 +69,7 @@ def action_of(change: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def accuracy(q_function: QFunction, court: Court) -> float:
     """Agreement with the oracle over a court's windows and seeds, 0 to 1."""
-    lanes, episodes = court.lanes(), court.episodes()
-    lanes.reset(np.arange(len(episodes)), episodes)
-    first = lanes.current_replicas
-    pricings = []
-    for lane, episode in enumerate(episodes):
-        own = {name: float(values[lane]) for name, values in lanes.parameters.items()}
-        pricings.append(price(episode, int(first[lane]), own, court.objective))
+    episodes, pricings = court.episodes(), pricings_of(court)
     ratio = 0.0
     for multiplier in ORACLE_MULTIPLIERS:
         plans = [plan(pricing, multiplier, court.objective) for pricing in pricings]

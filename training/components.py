@@ -23,7 +23,7 @@ from nimbusguard.contract.errors import InvalidRequest
 from training import steps
 from training.candidate import MODEL_NAME
 from training.collect import CollectPlan, collect
-from training.range_query import RangeClient, span_before
+from training.range_query import RangeClient, span_before, workload_named
 from training.telemetry import MODEL_ACCURACY, PIPELINE_RUNS, TRAINING_DURATION, Pushgateway
 
 JOB: Final = "nimbusguard-pipeline"
@@ -45,7 +45,7 @@ def run_collect(
     """Collect into the work folder, where a killed collection goes on, and hand a copy over."""
     plan = CollectPlan(
         span=span_before(float(as_of), hours, _STEP_S),
-        workloads=tuple(_workload(text) for text in workloads),
+        workloads=tuple(workload_named(text) for text in workloads),
         experience=experience or None,
     )
     settings = PrometheusSettings(endpoint=prometheus, deadline_s=_DEADLINE_S)
@@ -141,14 +141,6 @@ def run_canary(version: str, *, store: str, canary: str, percent: int) -> str:
 def run_close(state: str, *, pushgateway: str) -> None:
     """Count the run by how it ended."""
     Pushgateway(pushgateway).count(PIPELINE_RUNS, job=JOB, outcome=state.lower())
-
-
-def _workload(text: str) -> tuple[str, str]:
-    namespace, slash, name = text.partition("/")
-    if not slash:
-        message = f"workloads: expected NAMESPACE/NAME, got {text!r}"
-        raise InvalidRequest(message)
-    return namespace, name
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from nimbusguard.contract.features import INDEX, POD_COUNT
 from nimbusguard.policy.guard import GuardSettings
 from training.baselines.hpa import CpuHpa, RequestRateHpa
 from training.baselines.kpa import KnativePodAutoscaler
-from training.baselines.oracle import Oracle, plan, price
+from training.baselines.oracle import Oracle, Pricing, plan, price
 from training.baselines.staffing import SquareRootStaffing, StaticReplicas
 from training.evaluate import Court, Judgement, judge_family
 from training.objective import Objective
@@ -126,8 +126,8 @@ ORACLE_MULTIPLIERS: Final = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Pod-seconds that the oracle pays to avoid one violating request."""
 
 
-def judge_oracle(court: Court, multipliers: Sequence[float]) -> list[Judgement]:
-    """The clairvoyant oracle at several prices of a violation: the floor of cost."""
+def pricings_of(court: Court) -> list[Pricing]:
+    """What the oracle knows of every episode of a court."""
     lanes, episodes = court.lanes(), court.episodes()
     lanes.reset(np.arange(len(episodes)), episodes)
     first = lanes.current_replicas
@@ -135,6 +135,12 @@ def judge_oracle(court: Court, multipliers: Sequence[float]) -> list[Judgement]:
     for lane, episode in enumerate(episodes):
         own = {name: float(values[lane]) for name, values in lanes.parameters.items()}
         pricings.append(price(episode, int(first[lane]), own, court.objective))
+    return pricings
+
+
+def judge_oracle(court: Court, multipliers: Sequence[float]) -> list[Judgement]:
+    """The clairvoyant oracle at several prices of a violation: the floor of cost."""
+    pricings = pricings_of(court)
 
     def make(values: NDArray[np.float64]) -> Policy:
         plans = [

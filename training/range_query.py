@@ -7,6 +7,7 @@ and a gap would look like a service that stands still.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -71,10 +72,30 @@ class Span:
 
 
 def span_before(end_s: float, hours: float, step_s: int) -> Span:
-    """The whole steps of some hours up to a moment."""
+    """The whole steps of some hours up to a moment.
+
+    Raises:
+        InvalidRequest: The hours are none.
+    """
+    if not (math.isfinite(hours) and hours > 0):
+        message = f"hours: expected a number above 0, got {hours:g}"
+        raise InvalidRequest(message)
     end = int(end_s // step_s) * step_s
     steps = max(round(hours * 3600 / step_s), 1)
     return Span(begin_s=end - steps * step_s, end_s=end, step_s=step_s)
+
+
+def workload_named(text: str) -> WorkloadKey:
+    """`namespace/name` as a key.
+
+    Raises:
+        InvalidRequest: There is no slash.
+    """
+    namespace, slash, name = text.partition("/")
+    if not slash:
+        message = f"workload: expected NAMESPACE/NAME, got {text!r}"
+        raise InvalidRequest(message)
+    return namespace, name
 
 
 def feature_query(workloads: Sequence[WorkloadKey], step_s: int) -> str:

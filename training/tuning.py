@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from threading import Lock
 from typing import Any, Final
 
@@ -82,21 +84,48 @@ def run_search(search: Search, say: Say) -> dict[str, Any]:
     return _reported(search, study)
 
 
-def compare(search: Search, best: Mapping[str, str]) -> dict[str, Any]:
+def compare(search: Search, best: Mapping[str, str], *, seeds: int) -> dict[str, Any]:
     """The best and the default parameters trained again and judged on the gate's validation days.
 
+    Args:
+        search: Names the trial's command, and how many run at a time.
+        best: What the search found.
+        seeds: So many trainings of each; the verdict is on their mean.
+
     Raises:
-        InvalidRequest: One of the two failed.
+        InvalidRequest: One of them failed.
     """
-    costs = {}
-    for name, values in (("default", dict(DEFAULTS)), ("tuned", dict(best))):
-        outcome = _execute(search, values, f"compare-{name}.log", None, "--judge=validate")
-        if outcome.reason is not None:
-            message = f"comparison, {name}: expected a finished trial, got {outcome.reason}"
-            raise InvalidRequest(message)
-        costs[name] = outcome.values[search.experiment.objective]
-    better = costs["tuned"] <= costs["default"]
-    return {"judged_on": "validation windows", **costs, "tuned_at_least_as_good": better}
+    asked = {"default": dict(DEFAULTS), "tuned": dict(best)}
+    if asked["tuned"] == asked["default"]:
+        # Where the search found nothing better, the same training would be done twice.
+        del asked["tuned"]
+
+    def judged(job: tuple[int, str]) -> float:
+        seed, name = job
+        return _judged(search, name, seed, asked[name])
+
+    jobs = list(product(range(1, seeds + 1), asked))
+    with ThreadPoolExecutor(max_workers=search.experiment.parallel_trials) as pool:
+        costs = dict(zip(jobs, pool.map(judged, jobs), strict=True))
+    by_seed = {name: [costs[seed, name] for seed in range(1, seeds + 1)] for name in asked}
+    default, tuned = by_seed["default"], by_seed.get("tuned", by_seed["default"])
+    return {
+        "judged_on": "validation windows",
+        "default": fmean(default),
+        "tuned": fmean(tuned),
+        "default_by_seed": default,
+        "tuned_by_seed": tuned,
+        "tuned_at_least_as_good": fmean(tuned) <= fmean(default),
+    }
+
+
+def _judged(search: Search, name: str, seed: int, values: Mapping[str, str]) -> float:
+    log, flags = f"compare-{name}-{seed}.log", ("--judge=validate", f"--seed={seed}")
+    outcome = _execute(search, values, log, None, *flags)
+    if outcome.reason is not None:
+        message = f"comparison, {name}: expected a finished trial, got {outcome.reason}"
+        raise InvalidRequest(message)
+    return outcome.values[search.experiment.objective]
 
 
 def _opened(search: Search) -> optuna.Study:

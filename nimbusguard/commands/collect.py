@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from nimbusguard.client.prometheus import PrometheusSettings
     from nimbusguard.settings import from_environ
     from training.collect import CollectPlan, collect
-    from training.range_query import RangeClient
+    from training.range_query import RangeClient, workload_named
 
     settings = from_environ(os.environ)  # noqa: TID251 - handed on, not read
     endpoint = args.prometheus or settings.prometheus_endpoint
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
         message = "Prometheus: expected --prometheus URL or PROMETHEUS_ENDPOINT"
         raise InvalidRequest(message)
     plan = CollectPlan(
-        span=_span(args, args.hours or settings.data_collection_hours),
-        workloads=tuple(_workload(text) for text in args.workload),
+        span=_span(args, settings.data_collection_hours if args.hours is None else args.hours),
+        workloads=tuple(workload_named(text) for text in args.workload),
         experience=args.experience,
     )
     with RangeClient(PrometheusSettings(endpoint=endpoint, deadline_s=_DEADLINE_S)) as client:
@@ -70,14 +70,6 @@ def _span(args: argparse.Namespace, hours: float) -> Span:
         return Span(**orjson.loads(known.read_bytes())["span"])
     now_s = time.time()  # noqa: TID251 - a command is where the clock is read
     return span_before(now_s if args.end is None else args.end, hours, args.step)
-
-
-def _workload(text: str) -> tuple[str, str]:
-    namespace, slash, name = text.partition("/")
-    if not slash:
-        message = f"--workload: expected NAMESPACE/NAME, got {text!r}"
-        raise InvalidRequest(message)
-    return namespace, name
 
 
 def _progress(done: int, of: int) -> None:

@@ -30,7 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dir", type=Path, default=Path("runs/tune"), help="of a local search (%(default)s)"
     )
     run = verbs.add_parser("run", parents=[common], help="the Experiment on this machine")
-    run.add_argument("--no-comparison", action="store_true", help="leave out the last comparison")
+    run.add_argument(
+        "--comparison-seeds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="trainings of best and default for the last comparison (%(default)s); 0 leaves it out",
+    )
     run.add_argument("--pushgateway", default="", help="URL that the finished search is counted at")
     run.add_argument(
         "trial_arguments",
@@ -89,8 +95,9 @@ def _run(args: argparse.Namespace) -> None:
     gateway = Pushgateway(args.pushgateway)
     try:
         report = run_search(search, _say)
-        if not args.no_comparison:
-            report["comparison"] = compare(search, report["best"]["parameters"])
+        if args.comparison_seeds > 0:
+            best = report["best"]["parameters"]
+            report["comparison"] = compare(search, best, seeds=args.comparison_seeds)
             write_document(args.dir / REPORT_FILE, report)
     except InvalidRequest:
         gateway.count(EXPERIMENTS, job=_JOB, outcome="failed")
@@ -111,8 +118,11 @@ def _best(args: argparse.Namespace) -> None:
         if not path.is_file():
             message = f"{path}: expected a finished search; run `nimbusguard tune run` first"
             raise InvalidRequest(message)
-        report = orjson.loads(path.read_bytes())
-        source, parameters = str(args.dir), report["best"]["parameters"]
+        best = orjson.loads(path.read_bytes()).get("best")
+        if best is None:
+            message = f"{path}: expected a finished trial, got none; see the trials' logs"
+            raise InvalidRequest(message)
+        source, parameters = str(args.dir), best["parameters"]
     settings = settings_of(parameters)
     write_document(args.out, {"source": source, "settings": settings})
     sys.stdout.write(f"{orjson.dumps(settings).decode()}\nwritten to {args.out}\n")
@@ -148,8 +158,14 @@ def _cluster(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read(file: str) -> dict[str, Any]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text()
-    document: dict[str, Any] = orjson.loads(text)
+    try:
+        document = orjson.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
+    except (OSError, orjson.JSONDecodeError) as error:
+        message = f"--file: expected what `kubectl get experiment … -o json` prints, got {error}"
+        raise InvalidRequest(message) from error
+    if not isinstance(document, dict):
+        message = f"--file: expected an Experiment, got {type(document).__name__}"
+        raise InvalidRequest(message)
     return document
 
 
@@ -160,9 +176,12 @@ def _lines(report: dict[str, Any]) -> list[str]:
     found = report.get("comparison")
     if found:
         verdict = "at least as good as" if found["tuned_at_least_as_good"] else "WORSE than"
+        pairs = list(zip(found["tuned_by_seed"], found["default_by_seed"], strict=True))
+        lower = sum(tuned < default for tuned, default in pairs)
         lines.append(
-            f"on the {found['judged_on']}: tuned {found['tuned']:.4g}, default "
-            f"{found['default']:.4g}: the tuned configuration is {verdict} the default"
+            f"on the {found['judged_on']}, mean of {len(pairs)} seeds: tuned {found['tuned']:.4g}, "
+            f"default {found['default']:.4g}: the tuned configuration is {verdict} the default; "
+            f"it costs less with {lower} of the seeds"
         )
     return lines
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import orjson
 
@@ -25,7 +24,15 @@ from model_store.store import ModelStore, open_store
 from tests.e2e.exporter import features
 from tests.isvc.load import Load
 from tests.live.processes import start, wait_until
-from tests.pipelines.history import NAMESPACE, WORKLOAD, day, open_metrics, prometheus
+from tests.pipelines.gateway import pushgateway
+from tests.pipelines.history import (
+    NAMESPACE,
+    WORKLOAD,
+    day,
+    number,
+    open_metrics,
+    prometheus,
+)
 from tests.pipelines.runs import COMMAND, HOURS, SMOKE_LIMITS, run
 from tests.pipelines.runs import command as pipeline_command
 from tests.service.processes import Server, running
@@ -44,11 +51,21 @@ OVERLOADED = {
     "queue_depth": 90.0, "cpu_throttling": 0.4, "memory_pressure": 0.5, "node_utilization": 0.6,
 }  # fmt: skip
 
+FIGURES = {
+    "runs": 'nimbusguard_pipeline_runs_total{outcome="succeeded"}',
+    "failed runs": 'nimbusguard_pipeline_runs_total{outcome="failed"}',
+    "training_s": 'nimbusguard_model_training_duration_seconds{seed="1"}',
+    "accuracy": f'nimbusguard_model_accuracy{{model="{NAME}"}}',
+}
+"""What the batch steps pushed, as a dashboard asks for it."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Told:
     """What happened, in this order."""
 
+    shipped: list[str]
+    """The versions that the package brings."""
     refused: subprocess.CompletedProcess[str]
     versions_after_refusal: list[str]
     passed: subprocess.CompletedProcess[str]
@@ -60,6 +77,7 @@ class Told:
     aliases_after: dict[str, str] = field(default_factory=dict)
     replicas: int = 0
     status: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 def tell(folder: Path) -> Told:
@@ -68,14 +86,18 @@ def tell(folder: Path) -> Told:
     store = open_store(folder / "store")
     with ExitStack() as stack:
         exporter = stack.enter_context(features(OVERLOADED))
+        gateway = stack.enter_context(pushgateway(folder / "gateway"))
         history = stack.enter_context(
             prometheus(
                 folder / "prometheus",
                 open_metrics(day(HOURS)),
-                scrape=[_job("features", [exporter]), _discovered(folder)],
+                scrape=[
+                    _job("features", [exporter, gateway.removeprefix("http://")]),
+                    _discovered(folder),
+                ],
             )
         )
-        told = _train(folder, history.url, store)
+        told = _train(folder, history.url, store, gateway)
         stable = _served(stack, folder, store, store.resolve(NAME, "production"))
         trial = _served(stack, folder, store, store.resolve(NAME, "canary"))
         _announce(folder, [*stable, *trial])
@@ -84,19 +106,29 @@ def tell(folder: Path) -> Told:
         told.aliases_after = store.aliases(NAME)
         serving = _served(stack, folder, store, store.resolve(NAME, "production"))
         told.replicas, told.status = asyncio.run(_operated(folder, history.url, serving[1].url))
+        told.figures = {name: _figure(history.url, query) for name, query in FIGURES.items()}
     return told
 
 
-def _train(folder: Path, url: str, store: ModelStore) -> Told:
-    """The gate with its own limits, then the same with limits for a smoke run."""
-    budget = (f"settings={json.dumps(SMALL)}", "seeds=[1]", "calibration_decisions=240")
-    place = folder / "store"
-    refused = run(pipeline_command(folder / "refused", url, place, *budget))
+def _train(folder: Path, url: str, store: ModelStore, gateway: str) -> Told:
+    """The gate with its own limits, then more training and limits for a smoke run."""
+
+    def piped(name: str, *parameters: str) -> subprocess.CompletedProcess[str]:
+        common = ("seeds=[1]", f"pushgateway={gateway}")
+        return run(pipeline_command(folder / name, url, folder / "store", *common, *parameters))
+
+    shipped = store.versions(NAME)
+    refused = piped("refused")
     after = store.versions(NAME)
-    limits = f"gate_limits={json.dumps(SMOKE_LIMITS)}"
-    passed = run(pipeline_command(folder / "passed", url, place, *budget, limits))
+    passed = piped(
+        "passed",
+        f"settings={json.dumps(SMALL)}",
+        "calibration_decisions=240",
+        f"gate_limits={json.dumps(SMOKE_LIMITS)}",
+    )
     assert passed.returncode == 0, passed.stdout[-3000:] + passed.stderr[-3000:]
     return Told(
+        shipped=shipped,
         refused=refused,
         versions_after_refusal=after,
         passed=passed,
@@ -209,10 +241,12 @@ async def _operated(folder: Path, url: str, transformer: str) -> tuple[int, dict
 
 def _scraped(url: str) -> int:
     labels = '{component="transformer",route="v1_predict"}'
-    query = f"sum(nimbusguard_model_serving_requests_total{labels})"
-    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, trust_env=False).json()
-    result = answer["data"]["result"]
-    return int(float(result[0]["value"][1])) if result else 0
+    return int(_figure(url, f"sum(nimbusguard_model_serving_requests_total{labels})"))
+
+
+def _figure(url: str, query: str) -> float:
+    """What Prometheus answers; 0 where nothing was counted."""
+    return number(url, query) or 0.0
 
 
 def _job(name: str, targets: list[str]) -> dict[str, object]:

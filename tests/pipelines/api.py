@@ -57,3 +57,15 @@ def api(answers: Mapping[tuple[str, str], Any]) -> Iterator[Api]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def kubeconfig(url: str) -> dict[str, object]:
+    """One cluster, nobody."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }

@@ -151,3 +151,10 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=2, trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def number(url: str, query: str) -> float | None:
+    """What an instant query gives, if it gives one number."""
+    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10, trust_env=False)
+    result = answer.json()["data"]["result"]
+    return float(result[0]["value"][1]) if len(result) == 1 else None

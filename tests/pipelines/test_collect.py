@@ -33,7 +33,7 @@ from training.dataset import read_manifest, read_samples
 from training.inspection import courses, gaps
 from training.measured import read_arrivals
 from training.prepare import Rule, prepare
-from training.range_query import RangeClient, Span
+from training.range_query import MAX_POINTS, RangeClient, Span
 
 pytestmark = pytest.mark.service
 HOURS = 8
@@ -209,6 +209,21 @@ class Counting(httpx.BaseTransport):
 
     def close(self) -> None:
         self.inner.close()
+
+
+def test_the_limit_that_chunks_keep_is_prometheus_own(tmp_path: Path) -> None:
+    """It answers a range of so many points, and refuses two more."""
+    most = Span(begin_s=END_S - MAX_POINTS * STEP_S, end_s=END_S, step_s=STEP_S)
+    more = Span(begin_s=most.begin_s - 2 * STEP_S, end_s=END_S, step_s=STEP_S)
+    columns = {name: values[:240] for name, values in day(HOURS).items()}
+    with prometheus(tmp_path / "prometheus", open_metrics(columns)) as history:
+        settings = PrometheusSettings(endpoint=history.url, deadline_s=30.0)
+        with RangeClient(settings) as client:
+            found = client.query("nimbusguard:pod_count", most)
+            with pytest.raises(MetricsUnavailable, match="exceeded maximum resolution of 11,000"):
+                client.query("nimbusguard:pod_count", more)
+
+    assert [len(series["values"]) for series in found] == [240]
 
 
 def test_a_chunk_that_was_changed_is_not_read(healthy: Path, tmp_path: Path) -> None:

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from autoscaler.export import SCHEMA
+from nimbusguard.cli import main
 from nimbusguard.client.prometheus import PrometheusSettings
 from nimbusguard.contract.errors import InvalidRequest, MetricsUnavailable
 from training.collect import CollectPlan, collect
 from training.dataset import EXPERIENCE, read_samples
-from training.range_query import MAX_POINTS, RangeClient, Span, span_before
+from training.measured import read_arrivals
+from training.prepare import Rule, prepare
+from training.range_query import MAX_POINTS, RangeClient, Span, span_before, workload_named
 
 BEGIN_S = 1_780_000_020 // 86_400 * 86_400
 SPAN = Span(begin_s=BEGIN_S, end_s=BEGIN_S + 2 * 86_400, step_s=60)
@@ -106,6 +109,18 @@ def test_a_prometheus_that_knows_nothing_gives_an_empty_data_set(tmp_path: Path)
     assert read_samples(tmp_path).num_rows == 0
 
 
+def test_an_empty_data_set_is_refused_or_left_out_by_the_rule(tmp_path: Path) -> None:
+    """`require` names what is missing; `report` trains on the shipped traces alone and says so."""
+    collect(tmp_path / "data", client(), CollectPlan(span=SPAN))
+
+    with pytest.raises(InvalidRequest, match="got no samples of any workload"):
+        prepare(tmp_path / "data", tmp_path / "refused", Rule.REQUIRE)
+    report = prepare(tmp_path / "data", tmp_path / "reported", Rule.REPORT)
+
+    assert report["trained_on"] == ["shipped traces"]
+    assert read_arrivals(tmp_path / "reported" / "arrivals.json") == []
+
+
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -148,6 +163,23 @@ def test_chunks_cover_every_step_once_within_prometheus_limit(
     assert sum(chunk.steps for chunk in chunks) == span.steps
     assert all(chunk.steps <= MAX_POINTS for chunk in chunks)
     assert all(each.begin_s // 86_400 == (each.end_s - 1) // 86_400 for each in chunks)
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf")])
+def test_hours_that_are_none_are_refused(hours: float) -> None:
+    """They are not taken for the default, nor for a single step."""
+    with pytest.raises(InvalidRequest, match="hours: expected a number above 0"):
+        span_before(1e9, hours, 15)
+    arguments = ["collect", "--prometheus", "http://127.0.0.1:9", f"--hours={hours}"]
+    assert main(arguments) == 1
+
+
+@pytest.mark.parametrize("text", ["web", ""])
+def test_a_workload_without_its_namespace_is_refused(text: str) -> None:
+    """A name alone may be two workloads."""
+    assert workload_named("shop/web") == ("shop", "web")
+    with pytest.raises(InvalidRequest, match="workload: expected NAMESPACE/NAME"):
+        workload_named(text)
 
 
 def test_a_name_that_is_none_never_reaches_promql(tmp_path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
+from pathlib import Path
 
 import yaml
 
 from nimbusguard.cli import COMMANDS
+from nimbusguard.commands import pipeline
 from nimbusguard.contract.features import NAMES
 from tests.live.processes import ROOT
 from training import prepare, telemetry
 from training.dataset import SAMPLES
+from training.objective import DEFAULT_OBJECTIVE
+from training.steps import Budget, gate_settings
 
 PAGE = (ROOT / "docs/pipelines.md").read_text()
 
@@ -49,6 +55,23 @@ def test_every_make_target_and_command_on_the_page_exists() -> None:
         name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)
     } == set()
     assert {"collect", "pipeline", "tune"} <= commands <= COMMANDS.keys()
+
+
+def test_the_small_run_on_the_page_is_one_that_the_command_takes() -> None:
+    """Its parameters, the learner's settings and the gate's limits, by name and kind."""
+    block = PAGE.split("The same way in two minutes", 1)[1].split("```")[1].replace("\\\n", " ")
+    (line,) = re.findall(r"^nimbusguard pipeline (.+)$", block, re.MULTILINE)
+    parser = argparse.ArgumentParser()
+    pipeline.configure(parser)
+    args = parser.parse_args([*shlex.split(line), "--prometheus", "http://127.0.0.1:9"])
+    assert args.config == Path("runs/small.json")
+    args.config = None
+
+    parameters = pipeline.parameters_of(args)
+
+    assert Budget(settings=parameters["settings"]).learner().epochs == 6
+    assert gate_settings(parameters["gate_limits"], DEFAULT_OBJECTIVE).seeds == 1
+    assert parameters["families"] == ["hpa"]
 
 
 def test_the_rules_numbers_are_on_the_page() -> None:

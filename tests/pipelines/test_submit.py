@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.live.processes import ROOT
-from tests.pipelines.api import api
+from tests.pipelines.api import api, kubeconfig
 from tests.pipelines.runs import COMMAND, environment
 
 pytestmark = pytest.mark.service
@@ -144,15 +144,3 @@ def test_the_best_trial_is_read_from_katib(tmp_path: Path) -> None:
     }
     assert missing.returncode == 1
     assert "kubeconfig: expected one that names a cluster" in missing.stderr
-
-
-def kubeconfig(url: str) -> dict[str, object]:
-    """One cluster, nobody."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.live.processes import start, wait_until
-from tests.live.programs import program
-from tests.pipelines.history import answers, prometheus
+from tests.live.processes import wait_until
+from tests.pipelines.gateway import pushgateway
+from tests.pipelines.history import number, prometheus
 from tests.service.processes import Server
 from training.components import run_close
 from training.telemetry import EXPERIMENTS, MODEL_ACCURACY, TRAINING_DURATION, Pushgateway
@@ -22,24 +21,8 @@ pytestmark = pytest.mark.service
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[str]:
     """A Pushgateway; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    # Debian's package keeps its figures in a file of the machine unless told otherwise.
-    flags = [f"--web.listen-address={address}", "--log.level=warn"]
-    flags.append(f"--persistence.file={tmp_path / 'gateway.db'}")
-    process = start([program("prometheus-pushgateway"), *flags], log=tmp_path / "gateway.log")
-    try:
-        wait_until("the Pushgateway is ready", lambda: answers(f"http://{address}/-/ready"), 30)
-        yield f"http://{address}"
-    finally:
-        process.end()
-
-
-def value(url: str, query: str) -> float | None:
-    """What an instant query gives, if it gives one number."""
-    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10, trust_env=False)
-    result = answer.json()["data"]["result"]
-    return float(result[0]["value"][1]) if len(result) == 1 else None
+    with pushgateway(tmp_path / "gateway") as url:
+        yield url
 
 
 def test_the_five_named_metrics_are_found_by_a_query(
@@ -76,7 +59,7 @@ def test_the_five_named_metrics_are_found_by_a_query(
     }
     with prometheus(tmp_path / "prometheus", scrape=[job]) as server:
         for query, wanted in expected.items():
-            wait_until(query, lambda q=query, w=wanted: value(server.url, q) == w, 30)  # type: ignore[misc]
+            wait_until(query, lambda q=query, w=wanted: number(server.url, q) == w, 30)  # type: ignore[misc]
 
 
 def test_a_gateway_that_is_gone_is_told_of_and_fails_nothing(

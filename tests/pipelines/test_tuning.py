@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -17,11 +18,13 @@ from nimbusguard.cli import main
 from nimbusguard.commands.train import config_of
 from nimbusguard.contract.errors import InvalidRequest
 from tests.live.processes import ROOT, wait_until
+from tests.pipelines.gateway import pushgateway
 from tests.pipelines.runs import COMMAND, environment
 from training.katib import Experiment, experiment_of
 from training.settings import TrainingSettings
 from training.simulator.settings import TraceSettings
-from training.tuning import Search, run_search
+from training.telemetry import EXPERIMENTS
+from training.tuning import Search, compare, run_search
 
 TRIAL = """
 import argparse, pathlib, sys, time
@@ -31,6 +34,7 @@ for name in ("learning_rate", "discount", "exploration"):
 for name in ("batch_size", "hidden_width", "n_step"):
     parser.add_argument("--" + name, type=int)
 parser.add_argument("--judge"), parser.add_argument("--how", default="")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 print("epoch 1: loss=nan", flush=True)
 if args.how == "crash" and args.learning_rate != 0.0005:
@@ -45,6 +49,9 @@ if args.how == "hang":
     time.sleep(60)
 for _ in range(8):
     print("cost_at_budget=2", flush=True)
+if args.how == "luck" and args.learning_rate != 0.0005:
+    print(f"cost_at_budget={0.5 if args.seed < 2 else 9}")
+    sys.exit(0)
 print(f"cost_at_budget={1 + abs(args.learning_rate - 0.001):.6g} violation_ratio=0.004")
 """
 
@@ -55,7 +62,9 @@ def experiment(tmp_path: Path, **changes: Any) -> Experiment:
     script.write_text(TRIAL)
     document = yaml.safe_load((ROOT / "manifests/katib/experiment.yaml").read_text())
     spec = document["spec"]
-    spec |= {"maxTrialCount": 4, "parallelTrialCount": 2} | changes
+    # Which trial the median would stop depends on which of two ends first: only one test wants it.
+    small = {"maxTrialCount": 4, "parallelTrialCount": 2, "earlyStopping": None}
+    spec |= small | changes
     container = spec["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"][1:3] = [str(script)]
     return experiment_of(document)
@@ -158,6 +167,38 @@ def test_a_search_that_is_killed_goes_on_with_the_trials_that_were_under_way(
     assert [trial["state"] for trial in report["trials"]] == ["succeeded"] * 4
 
 
+@pytest.mark.parametrize(("how", "trained"), [("crash", ["default"]), ("", ["default", "tuned"])])
+def test_the_comparison_trains_each_configuration_once_a_seed(
+    tmp_path: Path, how: str, trained: list[str]
+) -> None:
+    """Where only the default succeeded, it is the tuned one too, and is not trained twice."""
+    search = Search(
+        experiment=experiment(tmp_path), folder=tmp_path / "search", extra=(f"--how={how}",)
+    )
+    best = run_search(search, lambda _: None)["best"]["parameters"]
+
+    found = compare(search, best, seeds=2)
+
+    logs = sorted(log.stem for log in search.folder.glob("compare-*.log"))
+    assert logs == [f"compare-{name}-{seed}" for name in trained for seed in (1, 2)]
+    assert found["tuned"] == sum(found["tuned_by_seed"]) / 2 <= found["default"]
+    assert found["tuned_at_least_as_good"]
+
+
+def test_a_comparison_on_the_mean_says_that_tuned_is_worse(tmp_path: Path) -> None:
+    """Better with one seed is no verdict: the trial costs more with every seed but the first."""
+    search = Search(
+        experiment=experiment(tmp_path), folder=tmp_path / "search", extra=("--how=luck",)
+    )
+    best = run_search(search, lambda _: None)["best"]["parameters"]
+
+    found = compare(search, best, seeds=3)
+
+    assert found["tuned_by_seed"][0] < found["default_by_seed"][0]
+    assert found["tuned"] > found["default"]
+    assert not found["tuned_at_least_as_good"]
+
+
 def test_best_reads_a_local_search_and_writes_the_training_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +257,33 @@ def test_best_says_that_there_is_none_yet(
     assert "run `nimbusguard tune run` first" in said
 
 
+def test_best_of_a_search_in_which_every_trial_failed_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1 and a sentence; no config is written."""
+    out = tmp_path / "training.json"
+    with pytest.raises(InvalidRequest, match="failed trials"):
+        searched(tmp_path, "--how=silent", maxFailedTrialCount=0, parallelTrialCount=1)
+
+    assert main(["tune", "best", "--dir", str(tmp_path / "search"), "--out", str(out)]) == 1
+
+    assert "expected a finished trial, got none" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["", "Error from server (NotFound)", "[]"])
+def test_best_refuses_what_kubectl_did_not_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """As after a pipe whose first half failed."""
+    file = tmp_path / "experiment.json"
+    file.write_text(text)
+
+    assert main(["tune", "best", "--file", str(file)]) == 1
+
+    assert "--file: expected" in capsys.readouterr().err
+
+
 @pytest.mark.service
 @pytest.mark.skipif(
     not TraceSettings.from_environ().folder.is_dir(), reason="the traces are not at hand"
@@ -224,16 +292,25 @@ def test_three_real_trials_end_with_a_comparison_on_validation_days(tmp_path: Pa
     """The shipped Experiment, small: the report says whether tuned is as good as the default."""
     small = ("--calibration_decisions=40", "--report_every=1", "--set", "epochs=2")
     small += ("steps_per_epoch=80", "lanes=50", "updates_per_branch=4")
-    done = subprocess.run(
-        [str(COMMAND), "tune", "run", "--dir", str(tmp_path), "--", *small],
-        env={**environment(), "KATIB_MAX_TRIAL_COUNT": "3", "KATIB_PARALLEL_TRIAL_COUNT": "2"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    environ = {**environment(), "KATIB_MAX_TRIAL_COUNT": "3", "KATIB_PARALLEL_TRIAL_COUNT": "2"}
+    with pushgateway(tmp_path / "gateway") as gateway:
+        asked = [str(COMMAND), "tune", "run", "--dir", str(tmp_path), "--pushgateway", gateway]
+        asked += ["--comparison-seeds", "1"]
+        done = subprocess.run(
+            [*asked, "--", *small],
+            env=environ,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        page = httpx.get(f"{gateway}/metrics", timeout=10, trust_env=False).text
     assert done.returncode == 0, done.stderr
+    counted = [line for line in page.splitlines() if line.startswith(f"{EXPERIMENTS}_total{{")]
+    assert len(counted) == 1
+    assert counted[0].endswith(" 1")
+    assert 'outcome="succeeded"' in counted[0]
     report = json.loads((tmp_path / "report.json").read_text())
     found = report["comparison"]
 
