@@ -186,8 +186,11 @@ def build(name: str, base: str, mounts: list[str]) -> Built:
 
 
 @cache
-def build_all() -> dict[str, Built]:
-    """All images, once in a process.
+def build_all(names: tuple[str, ...] = NAMES) -> dict[str, Built]:
+    """Images by name, once in a process.
+
+    Args:
+        names: Of `NAMES`.
 
     Raises:
         RuntimeError: This machine cannot build any.
@@ -197,10 +200,10 @@ def build_all() -> dict[str, Built]:
         base = base_image(Path(folder))
         mounts = pip_mounts(Path(folder))
 
-        def build_chain(names: tuple[str, ...]) -> dict[str, Built]:
-            return {name: build(name, base, mounts) for name in names}
+        def build_chain(chain: tuple[str, ...]) -> dict[str, Built]:
+            return {name: build(name, base, mounts) for name in chain if name in names}
 
-        return {k: v for built in pool.map(build_chain, CHAINS) for k, v in built.items()}
+        return {k: v for chain in pool.map(build_chain, CHAINS) for k, v in chain.items()}
 
 
 def inspect(reference: str) -> dict[str, object]:
