@@ -1,15 +1,15 @@
 """From a network that knows every price to the one that is served: which price, and which seed.
 
 The multiplier of the exported network is where dual ascent ends when it is measured on whole days
-instead of single hours: the lowest price at which the calibration windows keep the budget, inside
-the guard. The frontier on both sides of it comes for free.
+instead of single hours: the cheapest price at which the calibration windows keep what the gate will
+ask of windows that nobody has seen, inside the guard. The frontier on both sides comes for free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,21 @@ from numpy.typing import NDArray
 from nimbusguard.policy.guard import GuardSettings
 from training.dqn import condition_of
 from training.dueling_network import DuelingNetwork, freeze_conditions, q_values_of
-from training.evaluate import Court, Judgement, judge_family
+from training.evaluate import Court, Judgement, judge_family, window_excess_ratio
+from training.gate import GateSettings
 from training.policies import ActionPolicy, QFunction, network_decisions
 
 MULTIPLIERS: Final = (3.0, 4.5, 7.0, 10.0, 15.0, 22.0, 33.0, 50.0, 75.0)
 """Prices tried, each half as much again as the one before."""
+
+
+class Figures(NamedTuple):
+    """What a price, or a seed at its price, is chosen by."""
+
+    pod_hours: float
+    mean_violation_ratio: float
+    window_excess_ratio: float
+    """Violations above the rival's, or the budget, in the worst window; 0 without a rival."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +42,8 @@ class Calibration:
     chosen: Judgement
     family: tuple[Judgement, ...]
     """The same network at every multiplier, in their order."""
+    window_excess_ratio: float = 0.0
+    """`Figures.window_excess_ratio` of the chosen multiplier."""
 
 
 def judge_multipliers(
@@ -63,23 +75,61 @@ def conditioned(network: DuelingNetwork, multipliers: NDArray[np.float64]) -> QF
     return q_function
 
 
+def choose(options: Sequence[Figures], limits: GateSettings) -> int:
+    """Which of some options to take: the cheapest that keeps the gate's limits on violations.
+
+    Where none keeps the limit on single windows, the cheapest within the budget; where none keeps
+    that, the least violating one.
+    """
+    within = [
+        index
+        for index, each in enumerate(options)
+        if each.mean_violation_ratio <= limits.violation_budget_ratio
+    ]
+    even = [
+        index
+        for index in within
+        if options[index].window_excess_ratio <= limits.window_excess_ratio
+    ]
+    if even or within:
+        return min(even or within, key=lambda index: options[index].pod_hours)
+    return min(range(len(options)), key=lambda index: options[index].mean_violation_ratio)
+
+
 def calibrate(
     network: DuelingNetwork,
     court: Court,
     *,
     rails: GuardSettings | None,
     multipliers: Sequence[float] = MULTIPLIERS,
+    rival: Judgement | None = None,
 ) -> Calibration:
-    """Choose the cheapest price that keeps the budget, else the least violating one."""
+    """Choose a price as `choose` does.
+
+    Args:
+        network: A network that knows every price.
+        court: The calibration windows.
+        rails: The guard; None judges the network raw.
+        multipliers: Prices to try.
+        rival: The HPA over the same windows, whose worst windows excuse ours; None looks at the
+            mean over the windows alone.
+    """
     family = judge_multipliers(network, multipliers, court, rails=rails, label="dqn")
     budget = court.objective.violation_budget_ratio
-    keeping = [index for index, each in enumerate(family) if each.mean_violation_ratio <= budget]
-    if keeping:
-        best = min(keeping, key=lambda index: family[index].total_pod_hours)
-    else:
-        best = min(range(len(family)), key=lambda index: family[index].mean_violation_ratio)
+    options = [
+        Figures(
+            each.total_pod_hours,
+            each.mean_violation_ratio,
+            window_excess_ratio(each, rival, budget) if rival is not None else 0.0,
+        )
+        for each in family
+    ]
+    best = choose(options, GateSettings(violation_budget_ratio=budget))
     return Calibration(
-        multiplier=float(multipliers[best]), chosen=family[best], family=tuple(family)
+        multiplier=float(multipliers[best]),
+        chosen=family[best],
+        family=tuple(family),
+        window_excess_ratio=options[best].window_excess_ratio,
     )
 
 

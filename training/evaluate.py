@@ -252,6 +252,18 @@ def best_within(judgements: Sequence[Judgement], budget_ratio: float) -> Judgeme
     return min(judgements, key=lambda each: each.mean_violation_ratio)
 
 
+def window_excess_ratio(ours: Judgement, rival: Judgement, budget_ratio: float) -> float:
+    """How much more than a rival, or than the budget, a policy violates in its worst window.
+
+    Args:
+        ours: The policy.
+        rival: Another over the same windows.
+        budget_ratio: What may violate in a window whatever the rival does.
+    """
+    allowed = np.maximum(rival.window_violation_ratio, budget_ratio)
+    return float((ours.window_violation_ratio - allowed).max())
+
+
 def hindsight_pod_hours(judgements: Sequence[Judgement], budget_ratio: float) -> float:
     """Pod-hours of a family whose setting is chosen anew for each window, after the fact.
 

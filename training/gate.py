@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluate import Judgement
+from training.evaluate import Judgement, window_excess_ratio
 from training.statistics import Interval, paired_ratio
 
 
@@ -93,18 +93,14 @@ def decide(
     """
     ratio = paired_ratio(candidate.pod_hours, rival.pod_hours, rng)
     budget = max(settings.violation_budget_ratio, rival.mean_violation_ratio)
-    excess = candidate.window_violation_ratio - np.maximum(
-        rival.window_violation_ratio, settings.violation_budget_ratio
-    )
+    excess = window_excess_ratio(candidate, rival, settings.violation_budget_ratio)
     costs = [each.total_pod_hours / rival.total_pod_hours for each in seeds]
     violations = [each.mean_violation_ratio for each in seeds]
     conditions = (
         _at_most("mean violation ratio", candidate.mean_violation_ratio, budget),
         _at_most("pod-hours over the rival's", ratio.estimate, settings.cost_ratio),
         _below("upper end of its 95 % interval", ratio.high, settings.cost_ratio_high),
-        _at_most(
-            "worst window over the rival's", float(excess.max()), settings.window_excess_ratio
-        ),
+        _at_most("worst window over the rival's", excess, settings.window_excess_ratio),
         _below("direction changes an hour", candidate.turns_per_hour, rival.turns_per_hour),
         _at_least("training seeds judged", len(seeds), settings.seeds),
         _at_most("mean violation ratio over seeds", float(np.mean(violations)), budget),

@@ -1,7 +1,8 @@
 """Many seeds at once: one process each, told apart by nothing but their seed.
 
 A finished seed is calibrated by its own process. Of all seeds the one that costs least within the
-budget on the calibration windows is the candidate; the judge's windows have no part in it.
+gate's limits on violations, on the calibration windows, is the candidate; the judge's windows have
+no part in it.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ import orjson
 import torch
 
 from training import checkpoint
-from training.calibrate import calibrate
+from training.calibrate import Figures, calibrate, choose
 from training.dqn import EpochRecord
-from training.evaluate import Court
+from training.evaluate import Court, best_within
+from training.gate import GateSettings
 from training.lanes import ClusterEnvironment, LaneSettings
+from training.lineup import FAMILIES
 from training.measured import read_arrivals
 from training.objective import Objective
 from training.provenance import git_commit
 from training.settings import TrainingSettings
 from training.splits import calibration_windows, learning_windows
 from training.train import SeedRun, train_seed
+from training.verdict import RIVAL_FAMILY
 from training.warm_start import StaffingRule
 
 CALIBRATION_FILE: Final = "calibration.json"
@@ -130,28 +134,28 @@ def calibrate_seed(plan: Plan, seed: int) -> None:
         decisions=plan.calibration_decisions,
     )
     rails = plan.lanes.guard if plan.lanes.guarded_ratio > 0 else None
-    found = calibrate(network, court, rails=rails)
+    rival = best_within(FAMILIES[RIVAL_FAMILY].judge(court), plan.objective.violation_budget_ratio)
+    found = calibrate(network, court, rails=rails, rival=rival)
     document = {
         "multiplier": found.multiplier,
         "trained_multiplier": described["multiplier"],
         "pod_hours": found.chosen.total_pod_hours,
         "mean_violation_ratio": found.chosen.mean_violation_ratio,
+        "window_excess_ratio": found.window_excess_ratio,
+        "rival": rival.to_json(),
         "family": [each.to_json() for each in found.family],
     }
     (directory / CALIBRATION_FILE).write_bytes(_json(document))
 
 
 def name_candidate(directory: Path, seeds: Sequence[int], objective: Objective) -> int:
-    """The seed that costs least within the budget on the calibration windows."""
-    found = {seed: read_calibration(directory, seed) for seed in seeds}
-    budget = objective.violation_budget_ratio
-    keeping = [seed for seed in seeds if found[seed]["mean_violation_ratio"] <= budget]
-    best = (
-        min(keeping, key=lambda seed: float(found[seed]["pod_hours"]))
-        if keeping
-        else min(seeds, key=lambda seed: float(found[seed]["mean_violation_ratio"]))
-    )
-    document = {"seed": best, "multiplier": found[best]["multiplier"], "seeds": list(seeds)}
+    """The seed that costs least within the gate's limits on the calibration windows."""
+    found = [read_calibration(directory, seed) for seed in seeds]
+    options = [Figures(*(float(each[name]) for name in Figures._fields)) for each in found]
+    limits = GateSettings(violation_budget_ratio=objective.violation_budget_ratio)
+    chosen = choose(options, limits)
+    best = seeds[chosen]
+    document = {"seed": best, "multiplier": found[chosen]["multiplier"], "seeds": list(seeds)}
     (directory / CANDIDATE_FILE).write_bytes(_json(document))
     return best
 

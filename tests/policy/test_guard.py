@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX, STATE_DIM
 from nimbusguard.policy import guard
 from nimbusguard.policy.guard import Bounds, GuardMemory, GuardSettings, Rule, Verdict
+from nimbusguard.policy.roughness import UNKNOWN
 
 DOWN_2, DOWN_1, HOLD, UP_1, UP_2 = (int(action) for action in ScaleAction)
 OFF = GuardSettings(stabilization_window_s=0.0, hpa_target=1.0, burst_ratio=0.0, target_drop=0.0)
@@ -187,11 +189,123 @@ def test_a_workload_above_its_bounds_is_led_back_without_waiting() -> None:
     assert verdict.target.tolist() == [8]
 
 
-def test_restart_forgets_only_the_rows_that_are_named() -> None:
-    """A lane whose episode begins anew starts its window anew; its neighbour does not."""
-    memory = guard.restart(guard.start(2, 0.0), np.array([True, False]), 500.0)
+def comes_down_after(settings: GuardSettings, busy: NDArray[np.float64]) -> float:
+    """Seconds until the first removal, when a load goes on as before but a tenth lower."""
+    memory = guard.start(1, 0.0)
+    for step, pods in enumerate(np.concatenate([busy, 0.9 * busy])):
+        cpu, wish = pods / 30.0, HOLD if step < len(busy) else DOWN_1
+        memory, verdict = judge(
+            settings, wish, now_s=15.0 * step, current=30, memory=memory, cpu_utilization=cpu
+        )
+        if verdict.target[0] < 30:
+            return 15.0 * (step + 1 - len(busy))
+    pytest.fail("nothing was ever removed")
 
-    assert memory.opened_s.tolist() == [500.0, 0.0]
+
+# Two hours of 26.5 busy pods or of 4 and 26.5 in turn, for which the rule at 88 % wants 31 pods.
+SMOOTH = np.full(480, 26.5)
+ROUGH = np.tile([4.0, 4.0, 26.5, 26.5], 120)
+WINDOWS = dataclasses.replace(OFF, hpa_target=0.88, stabilization_window_s=1800.0)
+
+
+def test_a_smooth_workload_comes_down_after_the_short_window() -> None:
+    """Two hours of constant load: 300 s after its last high wish, as under an HPA."""
+    assert comes_down_after(WINDOWS, SMOOTH) == pytest.approx(300.0, abs=30.0)
+
+
+def test_a_rough_workload_comes_down_after_the_long_window() -> None:
+    """Two hours between 4 and 26 busy pods: its wishes hold for half an hour."""
+    assert comes_down_after(WINDOWS, ROUGH) == pytest.approx(1800.0, abs=60.0)
+
+
+def test_in_between_the_window_grows_with_the_roughness() -> None:
+    """3,000 s a unit: ten minutes at a roughness of 0.2, held where it is by this mean square."""
+    wishes = np.full((1, guard.SLOTS), 20)
+    removed = []
+    for waited_s in (585.0, 615.0):
+        seen = guard.start(1, 0.0)._replace(
+            wishes=wishes, level=np.array([12.0]), mean_square=np.array([0.2**2])
+        )
+        _, verdict = judge(
+            WINDOWS, DOWN_1, memory=seen, now_s=waited_s, current=20, cpu_utilization=0.72
+        )
+        removed.append(20 - int(verdict.target[0]))
+
+    assert removed == [0, 1]
+
+
+def test_a_longest_window_below_the_shortest_is_the_window_of_all() -> None:
+    """An operator who asks for one minute gets one minute, rough or smooth."""
+    for busy in (SMOOTH, ROUGH):
+        short = dataclasses.replace(WINDOWS, stabilization_window_s=60.0)
+        assert comes_down_after(short, busy) == pytest.approx(60.0, abs=30.0)
+
+
+@pytest.mark.parametrize(
+    ("rough", "target"),
+    [(0.0, 8), (0.05, 8), (0.15, 9), (0.25, 10), (1.0, 10)],
+)
+def test_headroom_is_kept_only_above_what_counts_as_smooth(rough: float, target: int) -> None:
+    """Seven busy pods want 8 at 90 %; each 0.1 above 0.05 takes as much off the target."""
+    settings = dataclasses.replace(OFF, hpa_target=0.9, target_drop=1.0)
+    seen = guard.start(1, 0.0)._replace(mean_square=np.array([rough**2]), level=np.array([7.0]))
+
+    _, verdict = judge(settings, DOWN_2, memory=seen, now_s=15.0, cpu_utilization=0.7)
+
+    assert verdict.target.tolist() == [target]
+
+
+def test_no_roughness_keeps_more_than_two_pods_for_each_busy_one() -> None:
+    """The target stops at one half, however rough the load: four busy pods hold eight."""
+    settings = dataclasses.replace(OFF, hpa_target=0.9, target_drop=5.0)
+    seen = guard.start(1, 0.0)._replace(mean_square=np.array([1.0]), level=np.array([4.0]))
+
+    _, verdict = judge(settings, DOWN_2, memory=seen, now_s=15.0, cpu_utilization=0.4)
+
+    assert verdict.target.tolist() == [8]
+
+
+def lived(count: int) -> GuardMemory:
+    """Memory of workloads that have differed from each other for an hour."""
+    memory, current = guard.start(count, 0.0), np.full(count, 10)
+    bounds = Bounds(np.ones(count, dtype=np.int64), np.full(count, 50))
+    for step in range(240):
+        cpu = 0.4 + 0.02 * np.arange(count) + 0.1 * (step % 3) * np.arange(count)
+        raw = np.concatenate([features(cpu_utilization=each, request_rate=90.0) for each in cpu])
+        memory, _ = guard.judge(
+            GuardSettings(), memory, np.full(count, HOLD), raw, current, bounds, now_s=15.0 * step
+        )
+    return memory
+
+
+def test_restart_forgets_only_the_rows_that_are_named() -> None:
+    """A lane whose episode begins anew starts anew in every column; its neighbour in none."""
+    before = lived(2)
+
+    memory = guard.restart(before, np.array([True, False]), 500.0)
+
+    for name, old, new, fresh in zip(
+        GuardMemory._fields, before, memory, guard.start(1, 500.0), strict=True
+    ):
+        assert np.array_equal(new[:1], fresh, equal_nan=True), name
+        assert np.array_equal(new[1:], old[1:], equal_nan=True), name
+
+
+def test_take_reorders_every_column_alike() -> None:
+    """A group of lanes that follows its leader remembers what the leader does."""
+    before = lived(3)
+    rows = np.array([2, 0, 0])
+
+    memory = guard.take(before, rows)
+
+    assert memory.roughness[0] > memory.roughness[1]
+    for name, old, new in zip(GuardMemory._fields, before, memory, strict=True):
+        assert np.array_equal(new, old[rows], equal_nan=True), name
+
+
+def test_a_workload_that_has_just_been_met_counts_as_rough() -> None:
+    """What is unknown might be NASA's server; half an hour tells."""
+    assert guard.start(2, 0.0).roughness.tolist() == pytest.approx([UNKNOWN, UNKNOWN])
 
 
 @pytest.mark.parametrize(
@@ -201,12 +315,26 @@ def test_restart_forgets_only_the_rows_that_are_named() -> None:
         ("hpa_target", 0.0),
         ("burst_ratio", 1.0),
         ("interval_s", 0.0),
+        ("target_drop", -0.1),
+        ("smooth", -0.1),
+        ("shortest_window_s", -1.0),
+        ("window_growth_s", -1.0),
     ],
 )
 def test_a_setting_out_of_range_is_named(name: str, value: float) -> None:
     """The message names the setting and what was expected."""
     with pytest.raises(InvalidRequest, match=name):
         dataclasses.replace(GuardSettings(), **{name: value})  # type: ignore[arg-type]
+
+
+def test_the_operators_page_lists_every_setting_with_its_default() -> None:
+    """The table in docs/operate.md is what the code does."""
+    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+    table = page.split("| `GuardSettings` | default | meaning |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
+    told = {name.strip(" `"): float(value) for name, value in rows}
+
+    assert told == dataclasses.asdict(GuardSettings())
 
 
 @given(
