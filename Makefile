@@ -37,8 +37,13 @@ check: $(VENV)/.dev ## Format, lint, types and import rules
 test: $(VENV)/.dev ## Fast tests, offline
 	$(BIN)/python -m pytest -n 2 -m "not service and not slow and not images and not cluster and not gpu"
 
+# What measures time or watches a whole system for minutes runs alone; the rest, two files at a time.
+ALONE := tests/bench tests/demo tests/drills tests/e2e tests/live tests/loadtest
+SERVICES := (service or slow) and not images and not cluster and not gpu
+
 test-services: $(VENV)/.dev ## Real servers, Prometheus, S3, Ray, training
-	$(BIN)/python -m pytest -m "(service or slow) and not images and not cluster and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(SERVICES)" $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -m "$(SERVICES)" $(ALONE)
 
 test-images: $(VENV)/.dev ## Container images and what runs in them; Debian, as root, many minutes
 	$(BIN)/python -m pytest -m images

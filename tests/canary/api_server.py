@@ -7,19 +7,20 @@ new generation and readiness after a number of reads.
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import jsonpatch
+
+from tests.standin.background import BackgroundServer
 
 Document = dict[str, Any]
 CONDITIONS = ("Ready", "PredictorReady", "TransformerReady")
 
 
 @dataclass
-class ApiServer:
+class ApiServer(BackgroundServer):
     """Objects by resource and name; every request is remembered."""
 
     documents: list[Document]
@@ -37,18 +38,7 @@ class ApiServer:
             self._report(document)
         self._reads_left: dict[tuple[str, str], int] = {}
         handler = type("Handler", (_Handler,), {"api": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join(timeout=10)
-        self.server.server_close()
+        self.listen(handler)
 
     def get(self, key: tuple[str, str]) -> Document | None:
         found = self.objects.get(key)

@@ -20,7 +20,7 @@ from tests.canary.drill import HOP_S, REQUESTS, Bench, Drill
 from tests.isvc.versions import publish_versions
 from tests.live.processes import start, wait_until
 
-pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 
 SECONDS = 20
 SECONDS_OF_A_REPETITION = 8

@@ -26,7 +26,7 @@ from tests.isvc.network import Network
 from tests.isvc.versions import publish_versions
 from tests.manifests.rendering import of_kind, render_overlay, services
 
-pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 
 RATE = 300
 SPLITTER = "127.81.2.1"

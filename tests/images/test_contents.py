@@ -14,7 +14,24 @@ pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
 UNLOCKED = {"nimbusguard", "setuptools"}
 """Ourselves, and what `pip freeze` leaves out of every lock file."""
 
-LIMIT_MB = {"transformer": 350, "predictor": 1200, "autoscaler": 450}
+LIMIT_MB = {"transformer": 350, "predictor": 1200, "autoscaler": 450, "training": 2000}
+
+MODULE = {"training": "nimbusguard"}
+"""What an image starts, where that has not the image's name."""
+
+IMPORTS = {
+    "transformer": ("transformer.__main__", "nimbusguard.telemetry.otlp"),
+    "predictor": ("torch", "predictor.__main__", "nimbusguard.telemetry.otlp"),
+    "autoscaler": (
+        "pyarrow.parquet", "onnxruntime", "s3fs", "autoscaler.__main__",
+        "nimbusguard.telemetry.otlp",
+    ),
+    "training": (
+        "torch", "pyarrow.parquet", "pyarrow.dataset", "onnxruntime", "s3fs", "kfp", "optuna",
+        "training.trial",
+    ),
+}  # fmt: skip
+"""What each must be able to import after its libraries were made smaller."""
 
 
 def python(image: Built, code: str, user: str = "10001:10001") -> str:
@@ -49,8 +66,17 @@ def test_an_image_stays_within_its_size(
     assert megabytes <= LIMIT_MB[name_of(image)]
 
 
+def test_what_an_image_needs_can_be_imported(image: Built) -> None:
+    """Nothing that a library loads went with what was taken out of it."""
+    code = f"import {', '.join(IMPORTS[name_of(image)])}; print('imported')"
+
+    assert python(image, code) == "imported"
+
+
 @pytest.mark.parametrize("name", ["transformer", "autoscaler"])
-def test_only_the_predictor_holds_torch(images: dict[str, Built], name: str) -> None:
+def test_what_learns_nothing_and_infers_nothing_holds_no_torch(
+    images: dict[str, Built], name: str
+) -> None:
     """Neither as a package nor as a library beside one."""
     code = (
         "import importlib.util, pathlib, sys;"
@@ -88,7 +114,8 @@ def test_an_image_is_labelled_and_takes_arguments(image: Built) -> None:
     config = inspect(image.reference)["Config"]
     assert isinstance(config, dict)
 
-    assert config["Entrypoint"] == ["/opt/nimbusguard/bin/python", "-m", name_of(image)]
+    module = MODULE.get(name_of(image), name_of(image))
+    assert config["Entrypoint"] == ["/opt/nimbusguard/bin/python", "-m", module]
     assert not config.get("Cmd")
     assert config["User"] == "10001:10001"
     assert config["Labels"]["org.opencontainers.image.title"] == f"nimbusguard-{name_of(image)}"

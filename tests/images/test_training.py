@@ -5,39 +5,24 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tempfile
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.images.container import PODMAN, RESTRICTED
-from tests.images.toolchain import (
-    ROOT,
-    Built,
-    base_image,
-    build,
-    ensure_tools,
-    inspect,
-    pip_mounts,
-    run,
-)
+from tests.images.toolchain import ROOT, Built, run
 from training.katib import FILTER
 from training.simulator.settings import TraceSettings
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
-LIMIT_MB = 2000
 TMP = ("--tmpfs", "/tmp:rw,size=512m,mode=1777", "--tmpfs", "/dev/shm:ro,size=64k")  # noqa: S108
 TINY = "--set epochs=2 steps_per_epoch=80 lanes=50 updates_per_branch=4"
 
 
-@pytest.fixture(scope="module")
-def image() -> Built:
-    """The image, built by the recipe of the others."""
-    ensure_tools()
-    with tempfile.TemporaryDirectory() as folder:
-        return build("training", base_image(Path(folder)), pip_mounts(Path(folder)))
+@pytest.fixture
+def image(images: dict[str, Built]) -> Built:
+    """The training image alone."""
+    return images["training"]
 
 
 def started(image: Built, *command: str, options: tuple[str, ...] = ()) -> str:
@@ -45,20 +30,6 @@ def started(image: Built, *command: str, options: tuple[str, ...] = ()) -> str:
     entry, *arguments = command
     flags = ("--rm", "--memory", "2g", *options, "--entrypoint", entry)
     return run(*PODMAN, *RESTRICTED, *TMP, *flags, image.reference, *arguments)
-
-
-def test_the_image_stays_within_its_size(image: Built) -> None:
-    """Unpacked, without the base."""
-    assert image.bytes_over_base / 1e6 <= LIMIT_MB
-
-
-def test_the_image_is_labelled_and_not_root(image: Built) -> None:
-    """As the others are."""
-    config: Any = inspect(image.reference)["Config"]
-
-    assert config["User"] == "10001:10001"
-    assert config["Entrypoint"] == ["/opt/nimbusguard/bin/python", "-m", "nimbusguard"]
-    assert config["Labels"]["org.opencontainers.image.title"] == "nimbusguard-training"
 
 
 def test_the_image_compiles_to_the_shipped_pipeline(image: Built) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -140,7 +141,10 @@ def pip_mounts(directory: Path) -> list[str]:
     return [part for source, to in mounts.items() for part in ("-v", f"{source}:{to}:ro")]
 
 
-NAMES = ("transformer", "predictor", "autoscaler")
+CHAINS = (("predictor", "training"), ("transformer", "autoscaler"))
+"""Built side by side; within a chain the second finds the first's layers, torch among them."""
+
+NAMES = tuple(name for chain in CHAINS for name in chain)
 
 
 def build(name: str, base: str, mounts: list[str]) -> Built:
@@ -182,17 +186,24 @@ def build(name: str, base: str, mounts: list[str]) -> Built:
 
 
 @cache
-def build_all() -> dict[str, Built]:
-    """All images, once in a process.
+def build_all(names: tuple[str, ...] = NAMES) -> dict[str, Built]:
+    """Images by name, once in a process.
+
+    Args:
+        names: Of `NAMES`.
 
     Raises:
         RuntimeError: This machine cannot build any.
     """
     ensure_tools()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(CHAINS)) as pool:
         base = base_image(Path(folder))
         mounts = pip_mounts(Path(folder))
-        return {name: build(name, base, mounts) for name in NAMES}
+
+        def build_chain(chain: tuple[str, ...]) -> dict[str, Built]:
+            return {name: build(name, base, mounts) for name in chain if name in names}
+
+        return {k: v for chain in pool.map(build_chain, CHAINS) for k, v in chain.items()}
 
 
 def inspect(reference: str) -> dict[str, object]:

@@ -41,7 +41,7 @@ INSTANCE = {
 
 def up(overlay: str, folder: Path) -> int:
     """Build the images, start the pods and the names, ask for one decision."""
-    for built in build_all().values():
+    for built in build_all(("predictor", "transformer")).values():
         sys.stdout.write(f"built {built.reference}\n")
     down(folder)
     documents = render_overlay(overlay)

@@ -6,8 +6,16 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
+
+
+def processor_ticks() -> tuple[int, int]:
+    """The idle and all ticks of all cores since the machine started (proc(5), /proc/stat)."""
+    # user, nice, system, idle, iowait, irq, softirq, steal; what guests use is part of user.
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 @dataclass(slots=True)
@@ -26,6 +34,7 @@ class Load:
         versions: Decisions by the model version that made them.
         latencies_s: Of every request.
         seconds: How long it lasted, once it is over.
+        idle: Share of the machine's processor time that nobody used meanwhile, once it is over.
     """
 
     address: tuple[str, int]
@@ -39,13 +48,16 @@ class Load:
     versions: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    idle: float = 0.0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Send until told to stop; each connection keeps its own schedule."""
-        started = time.perf_counter()
+        started, (idle, ticks) = time.perf_counter(), processor_ticks()
         await asyncio.gather(*(self._caller(index) for index in range(self.connections)))
         self.seconds = time.perf_counter() - started
+        idle_now, ticks_now = processor_ticks()
+        self.idle = (idle_now - idle) / (ticks_now - ticks)
 
     def stop(self) -> None:
         """Let every caller finish its request and leave."""

@@ -1,4 +1,11 @@
-"""Rolling update, canary steps, promotion and rollback under 500 requests/s: nobody notices."""
+"""Rolling update, canary steps, promotion and rollback under 500 requests/s: nobody notices.
+
+No request may fail, whatever else the machine does. The callers ask 550 times a second and must
+have come to 500 over the whole of it, unless the machine itself was spent: where less than a tenth
+of its processor time was idle, the rate says how busy the machine was and nothing of the servers,
+and half of it is enough for the rollout to be one under load. Which of both was needed is printed
+with the figures.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +28,9 @@ from tests.manifests.rendering import Document, of_kind, render_overlay, service
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
 
-RATE = 500
+RATE, ASKED = 500, 550
+SPENT = 0.1
+"""Idle share below which the machine and not the servers sets the rate."""
 SPLITTER = "127.78.2.1"
 BODY = orjson.dumps({"instances": [[0.82, 0.5, 120000, 210, 4, 0.4, 0.002, 12, 0.1, 0.4, 0.6]]})
 
@@ -34,7 +43,7 @@ def constant_load(address: str) -> Iterator[Load]:
         host=OPERATORS_NAME,
         path="/v1/models/nimbusguard-dqn:predict",
         bodies=(BODY,),
-        rate=RATE,
+        rate=ASKED,
     )
     thread = threading.Thread(target=lambda: asyncio.run(load.run()))
     thread.start()
@@ -55,12 +64,19 @@ def settle(load: Load) -> None:
         wait_until(lambda: load.sent - before >= requests, within_s=60)  # noqa: B023 - at once
 
 
+def needed(load: Load) -> float:
+    """The rate that the callers must have reached."""
+    return RATE if load.idle >= SPENT else RATE / 2
+
+
 def report(name: str, load: Load, record: pytest.RecordProperty) -> None:
     """Print what the callers saw."""
     cuts = quantiles(load.latencies_s, n=1000)
     record(name, load.sent)
     print(  # noqa: T201
-        f"{name}: {load.sent} requests in {load.seconds:.1f} s, {load.failures.total()} failed, "
+        f"{name}: {load.sent} requests in {load.seconds:.1f} s, {load.sent / load.seconds:.0f}/s "
+        f"({needed(load):.0f}/s needed, {load.idle:.0%} of the machine idle), "
+        f"{load.failures.total()} failed, "
         f"p50 {cuts[499] * 1e3:.1f} ms, p99 {cuts[989] * 1e3:.1f} ms, "
         f"p99.9 {cuts[998] * 1e3:.1f} ms"
     )
@@ -95,7 +111,7 @@ def test_a_rolling_update_of_both_components_fails_no_request(
 
     report("rolling update", load, record_property)
     assert load.failures == {}
-    assert load.sent / load.seconds >= 0.9 * RATE
+    assert load.sent / load.seconds >= needed(load)
     assert codes == [0, 0, 0, 0]
     assert versions.keys() == {"2"}
 
@@ -135,7 +151,7 @@ def test_canary_steps_promotion_and_rollback_fail_no_request(
 
     report("canary", load, record_property)
     assert load.failures == {}
-    assert load.sent / load.seconds >= 0.9 * RATE
+    assert load.sent / load.seconds >= needed(load)
     assert seen == pytest.approx({5: 0.05, 25: 0.25, 50: 0.5}, abs=0.03)
     assert promoted.keys() == {"2"}
     assert third > 0

@@ -8,15 +8,15 @@ pods with logs; and the proxy to a Service, which leads to a server that the tes
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from tests.manifests.rendering import Document
 from tests.manifests.schemas import problems
+from tests.standin.background import BackgroundServer
 
 
 class Kind(NamedTuple):
@@ -45,7 +45,7 @@ CONDITIONS = ("PredictorReady", "TransformerReady", "Ready")
 
 
 @dataclass
-class ApiServer:
+class ApiServer(BackgroundServer):
     """The objects and the log of requests.
 
     Attributes:
@@ -60,21 +60,7 @@ class ApiServer:
 
     def __post_init__(self) -> None:
         handler = type("Handler", (_Handler,), {"api": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def stop(self) -> None:
-        """End it."""
-        self.server.shutdown()
-        self.thread.join(timeout=10)
-        self.server.server_close()
+        self.listen(handler)
 
     def create(self, kind: Kind, document: Document) -> tuple[int, Document]:
         """Take an object that its schema has nothing against, and start its pods."""
