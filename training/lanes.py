@@ -47,6 +47,14 @@ class LaneSettings:
     generated_ratio: float = 0.05
     """Share of the exploring lanes with generated traffic. Its steps come more often than in any
     real trace; with a third of them a policy learns to insure itself against steps all day."""
+    idle_ratio: float = 0.1
+    """Share of the exploring lanes that are idle or nearly so. Real traffic at half the objective's
+    scale and more never is, and what was never seen is answered by chance: with none of these lanes
+    a network added pods to services without a request."""
+    idle_busy_pods: tuple[float, float] = (0.0, 0.5)
+    """Busy pods at load 1 in those lanes; in every other one there is no request at all."""
+    idle_initial: tuple[int, int] = (1, 12)
+    """Pods when an idle lane begins."""
     scale: tuple[float, float] = (0.5, 1.5)
     """Busy pods at load 1 over the objective's in the exploring lanes; uniform in its logarithm."""
     initial: tuple[float, float] = (0.9, 2.0)
@@ -185,15 +193,27 @@ class ClusterEnvironment:
         return [episode for episode in drawn for _ in range(self._group)]
 
     def _explore(self, made: EpisodeSampler, rng: np.random.Generator) -> Episode:
-        """A stretch of real traffic at another scale, or now and then generated traffic."""
+        """A stretch of real traffic at another scale; now and then generated traffic, or none."""
         settings = self._settings
-        if rng.random() < settings.generated_ratio:
+        kind = rng.random()
+        if kind < settings.generated_ratio:
             return made.draw()
         real = self._measure(rng)
+        if kind < settings.generated_ratio + settings.idle_ratio:
+            return self._idle(real, rng)
         scale = real.scale * float(np.exp(rng.uniform(*np.log(settings.scale))))
         busy = scale * float(real.workload.at(np.array([real.start_s + 0.5]))[0])
         pods = int(np.ceil(busy * rng.uniform(*settings.initial))) + int(rng.integers(3))
         return replace(real, scale=scale, initial_replicas=max(pods, 1))
+
+    def _idle(self, real: Episode, rng: np.random.Generator) -> Episode:
+        """The same stretch with hardly a request, or none."""
+        low, high = self._settings.idle_initial
+        return replace(
+            real,
+            scale=float(rng.integers(2)) * float(rng.uniform(*self._settings.idle_busy_pods)),
+            initial_replicas=int(rng.integers(low, high + 1)),
+        )
 
     def _measure(self, rng: np.random.Generator) -> Episode:
         """A stretch of real traffic at the objective's own scale."""

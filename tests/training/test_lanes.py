@@ -9,9 +9,11 @@ import pytest
 
 from nimbusguard.contract.actions import ACTION_DIM, ScaleAction
 from nimbusguard.contract.features import INDEX, STATE_DIM
+from nimbusguard.contract.normalization import denormalize
 from training.branching import leaders
 from training.lanes import ClusterEnvironment, LaneSettings, bounds_of, mask_of, see
 from training.objective import DEFAULT_OBJECTIVE
+from training.simulator.sampler import EpisodeSampler
 from training.simulator.workload import Workload
 
 STEADY = Workload(name="steady", group="made", step_s=60.0, load=np.full(120, 0.5))
@@ -119,3 +121,41 @@ def test_measuring_lanes_are_the_cluster_that_the_objective_names() -> None:
 
     assert (service_s[:5] == DEFAULT_OBJECTIVE.service_time_s).all()
     assert len(set(service_s[5:].tolist())) == 5
+
+
+def test_an_idle_lane_shows_no_request_and_is_decided_all_the_same() -> None:
+    """Absent latency is no flaw there, nodes are of any utilization, and each pod is spare."""
+    settings = dataclasses.replace(
+        LaneSettings(), generated_ratio=0.0, idle_ratio=1.0, idle_busy_pods=(0.0, 0.0)
+    )
+    lanes = ClusterEnvironment(
+        [STEADY], DEFAULT_OBJECTIVE, lanes=60, measuring=0, decisions=40, settings=settings
+    )
+    lanes.reset((5, 6))
+    for _ in range(5):
+        lanes.step(np.full(60, HOLD))
+    pods = lanes._clusters.current_replicas
+
+    step = lanes.step(np.full(60, HOLD))
+
+    raw = denormalize(step.after.state)
+    assert (step.requests == 0).all()
+    assert step.cost == pytest.approx(pods, rel=1e-4)
+    assert (raw[:, INDEX["request_rate"]] == 0).all()
+    assert (raw[:, INDEX["cpu_utilization"]] < 0.06).all()
+    assert (step.after.mask.sum(axis=1) > 1).mean() > 0.9
+    assert raw[:, INDEX["node_utilization"]].min() < 0.2
+    assert raw[:, INDEX["node_utilization"]].max() > 0.8
+    assert set(pods.tolist()) <= set(range(1, 13))
+
+
+def test_one_in_ten_exploring_lanes_is_nearly_idle() -> None:
+    """Its traffic keeps at most half a pod busy at load 1; half of them have none."""
+    lanes = environment(2000)
+    rng = np.random.default_rng(7)
+    made = EpisodeSampler([], DEFAULT_OBJECTIVE, decisions=40, rng=rng)
+
+    scales = np.array([lanes._explore(made, rng).scale for _ in range(2000)])
+
+    assert np.mean(scales <= 0.5) == pytest.approx(LaneSettings().idle_ratio, abs=0.02)
+    assert np.mean(scales == 0.0) == pytest.approx(LaneSettings().idle_ratio / 2, abs=0.02)
