@@ -19,6 +19,7 @@ from training.dqn import condition_of
 from training.dueling_network import DuelingNetwork, freeze_conditions, q_values_of
 from training.evaluate import Court, Judgement, judge_family, window_excess_ratio
 from training.gate import GateSettings
+from training.idle import idle_additions_ratio
 from training.policies import ActionPolicy, QFunction, network_decisions
 
 MULTIPLIERS: Final = (3.0, 4.5, 7.0, 10.0, 15.0, 22.0, 33.0, 50.0, 75.0)
@@ -32,6 +33,8 @@ class Figures(NamedTuple):
     mean_violation_ratio: float
     window_excess_ratio: float
     """Violations above the rival's, or the budget, in the worst window; 0 without a rival."""
+    idle_additions_ratio: float = 0.0
+    """Share of idle states that are answered with more pods (`training.idle`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Calibration:
     """The same network at every multiplier, in their order."""
     window_excess_ratio: float = 0.0
     """`Figures.window_excess_ratio` of the chosen multiplier."""
+    idle_additions_ratio: float = 0.0
+    """`Figures.idle_additions_ratio` of the chosen multiplier."""
 
 
 def judge_multipliers(
@@ -75,25 +80,35 @@ def conditioned(network: DuelingNetwork, multipliers: NDArray[np.float64]) -> QF
     return q_function
 
 
-def choose(options: Sequence[Figures], limits: GateSettings) -> int:
-    """Which of some options to take: the cheapest that keeps the gate's limits on violations.
+def q_function_at(network: DuelingNetwork, multiplier: float) -> QFunction:
+    """The Q-function that would be served: the network at one price."""
+    frozen = freeze(network, multiplier)
 
-    Where none keeps the limit on single windows, the cheapest within the budget; where none keeps
-    that, the least violating one.
+    def q_function(state: NDArray[np.float32]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = q_values_of(frozen, state)
+        return values
+
+    return q_function
+
+
+def choose(options: Sequence[Figures], limits: GateSettings) -> int:
+    """Which of some options to take: the cheapest that keeps the gate's limits.
+
+    The budget is asked first, then that nothing is added to idle workloads, then the limit on
+    single windows. A limit that none keeps of those left is passed over, but where none keeps the
+    budget, the least violating one is taken.
     """
-    within = [
+    left = [
         index
         for index, each in enumerate(options)
         if each.mean_violation_ratio <= limits.violation_budget_ratio
     ]
-    even = [
-        index
-        for index in within
-        if options[index].window_excess_ratio <= limits.window_excess_ratio
-    ]
-    if even or within:
-        return min(even or within, key=lambda index: options[index].pod_hours)
-    return min(range(len(options)), key=lambda index: options[index].mean_violation_ratio)
+    if not left:
+        return min(range(len(options)), key=lambda index: options[index].mean_violation_ratio)
+    calm = [i for i in left if options[i].idle_additions_ratio <= limits.idle_additions_ratio]
+    left = calm or left
+    even = [i for i in left if options[i].window_excess_ratio <= limits.window_excess_ratio]
+    return min(even or left, key=lambda index: options[index].pod_hours)
 
 
 def calibrate(
@@ -121,8 +136,9 @@ def calibrate(
             each.total_pod_hours,
             each.mean_violation_ratio,
             window_excess_ratio(each, rival, budget) if rival is not None else 0.0,
+            idle_additions_ratio(q_function_at(network, multiplier), court.objective),
         )
-        for each in family
+        for multiplier, each in zip(multipliers, family, strict=True)
     ]
     best = choose(options, GateSettings(violation_budget_ratio=budget))
     return Calibration(
@@ -130,6 +146,7 @@ def calibrate(
         chosen=family[best],
         family=tuple(family),
         window_excess_ratio=options[best].window_excess_ratio,
+        idle_additions_ratio=options[best].idle_additions_ratio,
     )
 
 

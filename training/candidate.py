@@ -8,13 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from model_store.metadata import Draft, Metadata, Network
 from model_store.store import Candidate, ModelStore
 from nimbusguard.contract.fingerprint import action_table, feature_table
 from training import checkpoint
 from training.calibrate import freeze
+from training.dueling_network import q_values_of
 from training.export import check_files, export_files, weights_digest
 from training.parity import ParityReport
 from training.provenance import git_commit, library_versions
@@ -33,6 +36,11 @@ class Exported:
     network: ServedNetwork
     files: Mapping[str, bytes]
     parity: ParityReport
+
+    def q_function(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Q-values (B, A) of states (B, F)."""
+        values: NDArray[np.float32] = q_values_of(self.network, state)
+        return values
 
 
 def export_seed(directory: Path, seed: int) -> Exported:

@@ -28,6 +28,8 @@ class GateSettings:
     """The upper end of its 95 % interval must be below this."""
     window_excess_ratio: float = 0.005
     """No window may violate by more than this above the rival there."""
+    idle_additions_ratio: float = 0.0
+    """Share of idle states (`training.idle`) that may be answered with more pods."""
     seeds: int = 5
     """Training seeds that must have been judged; the limits hold for their mean as well."""
 
@@ -79,6 +81,7 @@ def decide(
     *,
     seeds: Sequence[Judgement],
     parity: bool,
+    idle_additions: float,
     rng: np.random.Generator,
 ) -> Verdict:
     """Judge a candidate.
@@ -89,6 +92,7 @@ def decide(
         rival: The best single-target HPA over the same windows and seeds.
         seeds: The networks of all training seeds, judged alike, the candidate's among them.
         parity: Whether TorchScript, ONNX and eager network choose the same actions.
+        idle_additions: Share of idle states in which the candidate adds pods.
         rng: Source of the bootstrap's resamples.
     """
     ratio = paired_ratio(candidate.pod_hours, rival.pod_hours, rng)
@@ -108,6 +112,7 @@ def decide(
             "pod-hours over the rival's, over seeds", float(np.mean(costs)), settings.cost_ratio
         ),
         _at_least("export parity", float(parity), 1.0),
+        _at_most("additions to an idle workload", idle_additions, settings.idle_additions_ratio),
     )
     return Verdict(
         conditions=conditions,

@@ -62,7 +62,9 @@ def judge_run(directory: Path, plan: Mapping[str, Any], court: Court) -> Judged:
     )
 
 
-def hold_gate(limits: GateSettings, judged: Judged, chosen: int, *, parity: bool) -> Verdict:
+def hold_gate(
+    limits: GateSettings, judged: Judged, chosen: int, *, parity: bool, idle_additions: float
+) -> Verdict:
     """The gate's answer on the chosen seed; equal figures give an equal answer."""
     return decide(
         limits,
@@ -70,6 +72,7 @@ def hold_gate(limits: GateSettings, judged: Judged, chosen: int, *, parity: bool
         judged.rival,
         seeds=list(judged.seeds.values()),
         parity=parity,
+        idle_additions=idle_additions,
         rng=np.random.default_rng(_BOOTSTRAP_SEED),
     )
 

@@ -28,6 +28,7 @@ from training.dqn import EpochRecord
 from training.evaluate import Court
 from training.gate import GateSettings
 from training.gating import Judged, hold_gate, judge_run, record_of
+from training.idle import idle_additions_ratio
 from training.lanes import LaneSettings
 from training.lineup import FAMILIES
 from training.measured import ARRIVALS_FILE
@@ -146,12 +147,15 @@ def judge_gate(run: Path, out: Path, limits: Mapping[str, Any]) -> bool:
     """
     plan = orjson.loads((run / "plan.json").read_bytes())
     judged = Judged.from_record(orjson.loads((run / JUDGED_FILE).read_bytes()))
+    objective = Objective(**plan["objective"])
     chosen = candidate_seed(run)
+    exported = export_seed(run, chosen)
     verdict = hold_gate(
-        gate_settings(limits, Objective(**plan["objective"])),
+        gate_settings(limits, objective),
         judged,
         chosen,
-        parity=export_seed(run, chosen).parity.passed,
+        parity=exported.parity.passed,
+        idle_additions=idle_additions_ratio(exported.q_function, objective),
     )
     record = record_of(verdict, judged, chosen, plan)
     record["gate"]["limits_changed"] = dict(limits)

@@ -70,7 +70,10 @@ def test_what_was_judged_gives_the_same_verdict_in_another_process() -> None:
 
     again = Judged.from_record(judged.to_record())
 
-    verdicts = [hold_gate(GateSettings(), each, 1, parity=True) for each in (judged, again)]
+    verdicts = [
+        hold_gate(GateSettings(), each, 1, parity=True, idle_additions=0.0)
+        for each in (judged, again)
+    ]
     assert verdicts[0] == verdicts[1]
     assert isinstance(again.seeds[2], Judgement)
 

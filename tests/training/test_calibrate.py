@@ -42,21 +42,40 @@ def test_where_none_keeps_the_budget_the_least_violating_one_is_taken() -> None:
     assert choose(options, LIMITS) == 1
 
 
+def test_what_adds_to_idle_workloads_is_passed_over_before_what_is_uneven() -> None:
+    """Within the budget first; then nothing added where nobody asks; then single windows."""
+    options = [
+        Figures(8.0, 0.004, 0.000, 0.001),
+        Figures(9.0, 0.004, 0.006, 0.000),
+        Figures(9.5, 0.006, 0.000, 0.000),
+    ]
+
+    assert choose(options, LIMITS) == 1
+    assert choose(options[:1], LIMITS) == 0
+
+
 @given(
     st.lists(
-        st.tuples(st.floats(1.0, 9.0), st.floats(0.0, 0.01), st.floats(-0.01, 0.01)),
+        st.tuples(
+            st.floats(1.0, 9.0),
+            st.floats(0.0, 0.01),
+            st.floats(-0.01, 0.01),
+            st.sampled_from([0.0, 0.0, 0.5]),
+        ),
         min_size=1,
         max_size=9,
     )
 )
 def test_no_option_beats_the_chosen_one_on_its_own_terms(
-    drawn: list[tuple[float, float, float]],
+    drawn: list[tuple[float, float, float, float]],
 ) -> None:
-    """None that keeps as many limits is cheaper, or violates less where none keeps the budget."""
+    """None that keeps the same limits is cheaper, or violates less where none keeps the budget."""
 
-    def kept(each: Figures) -> int:
+    def kept(each: Figures) -> tuple[bool, bool, bool]:
         within = each.mean_violation_ratio <= LIMITS.violation_budget_ratio
-        return within + (within and each.window_excess_ratio <= LIMITS.window_excess_ratio)
+        calm = each.idle_additions_ratio <= LIMITS.idle_additions_ratio
+        even = each.window_excess_ratio <= LIMITS.window_excess_ratio
+        return within, within and calm, within and even
 
     options = [Figures(*each) for each in drawn]
 
@@ -64,7 +83,7 @@ def test_no_option_beats_the_chosen_one_on_its_own_terms(
 
     assert kept(best) == max(kept(each) for each in options)
     alike = [each for each in options if kept(each) == kept(best)]
-    if kept(best):
+    if any(kept(best)):
         assert best.pod_hours == min(each.pod_hours for each in alike)
     else:
         assert best.mean_violation_ratio == min(each.mean_violation_ratio for each in alike)

@@ -16,7 +16,11 @@ GOOD = judgement([8.8] * 8, [0.003] * 8, "dqn", turns=3.0)
 
 
 def verdict(
-    candidate: Judgement = GOOD, seeds: list[Judgement] | None = None, *, parity: bool = True
+    candidate: Judgement = GOOD,
+    seeds: list[Judgement] | None = None,
+    *,
+    parity: bool = True,
+    idle: float = 0.0,
 ) -> Verdict:
     return decide(
         GateSettings(),
@@ -24,6 +28,7 @@ def verdict(
         RIVAL,
         seeds=[candidate] * 5 if seeds is None else seeds,
         parity=parity,
+        idle_additions=idle,
         rng=np.random.default_rng(0),
     )
 
@@ -64,6 +69,7 @@ def test_a_candidate_that_is_cheaper_and_no_worse_passes() -> None:
             "mean violation ratio over seeds",
         ),
         ({"parity": False}, "export parity"),
+        ({"idle": 0.001}, "additions to an idle workload"),
     ],
 )
 def test_each_condition_alone_closes_the_gate(change: dict[str, Any], condition: str) -> None:
@@ -80,5 +86,5 @@ def test_the_verdict_says_every_figure() -> None:
 
     assert document["passed"] is True
     assert document["rival"] == "hpa:0.68"
-    assert len(document["conditions"]) == 9
+    assert len(document["conditions"]) == 10
     assert document["seed_cost_ratios"] == pytest.approx([0.88] * 5)

@@ -58,6 +58,7 @@ def test_a_gate_is_shown_with_every_condition() -> None:
         judgement([10.0, 10.0], [0.0, 0.0]),
         seeds=[judgement([9.0, 9.0], [0.02, 0.0])],
         parity=True,
+        idle_additions=0.0,
         rng=np.random.default_rng(0),
     )
 

@@ -1,0 +1,94 @@
+"""The question what a network does with a workload that nobody asks anything of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model_store.packaged import packaged_path
+from nimbusguard.contract.actions import ACTION_DIM, ScaleAction
+from nimbusguard.contract.features import INDEX, STATE_DIM
+from nimbusguard.contract.normalization import denormalize
+from training.idle import idle_additions_ratio, idle_states
+from training.objective import DEFAULT_OBJECTIVE
+from training.policies import QFunction, version_q_function
+
+STATES = idle_states(DEFAULT_OBJECTIVE)
+
+
+def always(action: ScaleAction) -> QFunction:
+    """A network that likes one action best, then holding."""
+    liked = np.zeros(ACTION_DIM, dtype=np.float32)
+    liked[ScaleAction.NO_ACTION] = 1.0
+    liked[action] = 2.0
+
+    def q_function(state: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.tile(liked, (len(state), 1))
+
+    return q_function
+
+
+def test_the_grid_is_idle_workloads_on_every_kind_of_node() -> None:
+    """No request, no latency, no queue; one to five pods; memory and nodes from empty to full."""
+    raw = denormalize(STATES.state)
+    column = {name: sorted(set(np.round(raw[:, index], 6))) for name, index in INDEX.items()}
+
+    assert STATES.state.shape == (3456, STATE_DIM)
+    assert len(np.unique(STATES.state, axis=0)) == len(STATES.state)
+    assert column["pod_count"] == [1.0, 2.0, 3.0, 5.0]
+    assert (column["cpu_utilization"][0], column["cpu_utilization"][-1]) == (0.0, 0.05)
+    for name in ("memory_utilization", "memory_pressure", "node_utilization"):
+        assert (column[name][0], column[name][-1]) == (0.02, 0.95)
+    for name in ("request_rate", "network_io_rate", "response_time_p95", "queue_depth"):
+        assert column[name] == [0.0]
+
+
+def test_at_one_pod_nothing_may_be_removed() -> None:
+    """The mask is that of the bounds, as in operation."""
+    one = denormalize(STATES.state)[:, INDEX["pod_count"]] == 1.0
+
+    assert not STATES.mask[one][:, : ScaleAction.NO_ACTION].any()
+    assert STATES.mask[:, ScaleAction.NO_ACTION :].all()
+
+
+@pytest.mark.parametrize(
+    ("action", "ratio"),
+    [
+        (ScaleAction.NO_ACTION, 0.0),
+        (ScaleAction.SCALE_DOWN_2, 0.0),
+        (ScaleAction.SCALE_UP_1, 1.0),
+        (ScaleAction.SCALE_UP_2, 1.0),
+    ],
+)
+def test_only_additions_count(action: ScaleAction, ratio: float) -> None:
+    """Holding and removing are right."""
+    assert idle_additions_ratio(always(action), DEFAULT_OBJECTIVE) == ratio
+
+
+def test_a_network_that_adds_on_full_nodes_is_found_out() -> None:
+    """One of six node utilizations is above 0.9."""
+
+    def q_function(state: NDArray[np.float32]) -> NDArray[np.float32]:
+        q_values = np.zeros((len(state), ACTION_DIM), dtype=np.float32)
+        q_values[:, ScaleAction.SCALE_UP_2] = state[:, INDEX["node_utilization"]] - 0.9
+        return q_values
+
+    assert idle_additions_ratio(q_function, DEFAULT_OBJECTIVE) == pytest.approx(1 / 6)
+
+
+def test_another_minimum_is_where_the_grid_begins() -> None:
+    """Below the minimum an addition is no fault, so it is not asked about."""
+    states = idle_states(replace(DEFAULT_OBJECTIVE, min_replicas=3))
+
+    assert set(denormalize(states.state)[:, INDEX["pod_count"]].round(6)) == {3.0, 4.0, 5.0, 7.0}
+    assert not states.mask[:864, : ScaleAction.NO_ACTION].any()
+
+
+def test_the_rule_of_version_1_adds_nothing_to_an_idle_workload() -> None:
+    """A rule imitated: what it does where nobody asks can be said in advance."""
+    version = version_q_function(packaged_path() / "nimbusguard-dqn" / "1")
+
+    assert idle_additions_ratio(version, DEFAULT_OBJECTIVE) == 0.0
