@@ -47,7 +47,7 @@ class LaneSettings:
     generated_ratio: float = 0.05
     """Share of the exploring lanes with generated traffic. Its steps come more often than in any
     real trace; with a third of them a policy learns to insure itself against steps all day."""
-    idle_ratio: float = 0.1
+    idle_ratio: float = 0.05
     """Share of the exploring lanes that are idle or nearly so. Real traffic at half the objective's
     scale and more never is, and what was never seen is answered by chance: with none of these lanes
     a network added pods to services without a request."""

@@ -75,7 +75,7 @@ class SimulatorSettings:
     """CPU of a pod that starts."""
     throttling_gain: Range = field(default=Range(0.2, 1.0, 0.5))
     """Throttled seconds per second of a pod whose requests compete for its CPU limit."""
-    memory_base_ratio: Range = field(default=Range(0.05, 0.8, 0.35))
+    memory_base_ratio: Range = field(default=Range(0.05, 0.6, 0.35))
     """Memory of an idle pod: from a small binary to a runtime that takes its heap at once."""
     memory_per_request_ratio: Range = field(default=Range(0.0005, 0.01, 0.002, logarithmic=True))
     """Memory of one request in flight; above the limit the pod is killed."""
