@@ -47,10 +47,10 @@ class LaneSettings:
     generated_ratio: float = 0.05
     """Share of the exploring lanes with generated traffic. Its steps come more often than in any
     real trace; with a third of them a policy learns to insure itself against steps all day."""
-    idle_ratio: float = 0.05
+    idle_ratio: float = 0.1
     """Share of the exploring lanes that are idle or nearly so. Real traffic at half the objective's
     scale and more never is, and what was never seen is answered by chance: with none of these lanes
-    a network added pods to services without a request."""
+    a network added pods to services without a request, with half as many two of eight did."""
     idle_busy_pods: tuple[float, float] = (0.0, 0.5)
     """Busy pods at load 1 in those lanes; in every other one there is no request at all."""
     idle_initial: tuple[int, int] = (1, 12)

@@ -149,7 +149,7 @@ def test_an_idle_lane_shows_no_request_and_is_decided_all_the_same() -> None:
     assert set(pods.tolist()) <= set(range(1, 13))
 
 
-def test_one_in_twenty_exploring_lanes_is_nearly_idle() -> None:
+def test_one_in_ten_exploring_lanes_is_nearly_idle() -> None:
     """Its traffic keeps at most half a pod busy at load 1; half of them have none."""
     lanes = environment(2000)
     rng = np.random.default_rng(7)
