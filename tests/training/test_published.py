@@ -1,4 +1,7 @@
-"""The newest packaged version is what `make train` gives, and its record is what was judged."""
+"""The newest packaged version was trained as `make train` does, and its record is what was judged.
+
+What was changed since it was trained is named here.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
-from model_store.packaged import packaged_store
+from model_store.packaged import packaged_path, packaged_store
 from nimbusguard.policy.guard import GuardSettings
+from training.idle import idle_additions_ratio
 from training.lanes import LaneSettings
 from training.objective import DEFAULT_OBJECTIVE
+from training.policies import version_q_function
+from training.report import page
 from training.settings import TrainingSettings
 from training.warm_start import StaffingRule
 
@@ -26,12 +33,19 @@ def as_json(settings: Any) -> Any:
     return orjson.loads(orjson.dumps(asdict(settings), default=list))
 
 
-def test_it_was_trained_with_the_defaults() -> None:
-    """Learner, clusters, guard, rule and objective: `nimbusguard train` repeats the run."""
+def test_it_was_trained_with_the_defaults_but_for_idle_workloads_and_full_nodes() -> None:
+    """Learner, clusters, guard, rule and objective; what it had not seen stands in its record."""
     config = STORE.show(MODEL, NEWEST).training["config"]
+    lanes = as_json(LaneSettings())
+    before = {"neighbour_cpu_ratio": (0.05, 0.5), "neighbour_memory_ratio": (0.2, 0.6)}
+    for name, (low, high) in (before | {"memory_base_ratio": (0.2, 0.6)}).items():
+        assert lanes["simulator"][name][:2] != [low, high]
+        lanes["simulator"][name][:2] = [low, high]
+    for name in ("idle_ratio", "idle_busy_pods", "idle_initial"):
+        del lanes[name]
 
     assert config["settings"] == as_json(TrainingSettings())
-    assert config["lanes"] == as_json(LaneSettings())
+    assert config["lanes"] == lanes
     assert config["warm_start"] == as_json(StaffingRule())
     assert config["objective"] == DEFAULT_OBJECTIVE.to_dict()
 
@@ -65,3 +79,30 @@ def test_its_report_names_the_figures_of_the_gate() -> None:
     assert ours["mean_violation_ratio"] == gate["candidate"]["mean_violation_ratio"]
     assert f"{gate['gate']['cost_ratio']:.3f}" in page
     assert f"{gate['candidate']['mean_violation_ratio']:.3%}".replace("%", " %") in page
+
+
+@pytest.mark.parametrize(("version", "ratio"), [("1", 0.0), ("2", 0.0625), ("3", 0.140625)])
+def test_what_each_version_adds_to_idle_workloads_is_written_down(
+    version: str, ratio: float
+) -> None:
+    """Shares of the gate's grid; the guide names them, and none above 0 may serve by default."""
+    q_function = version_q_function(packaged_path() / MODEL / version)
+    guide = (RESULTS.parents[1] / "training.md").read_text()
+
+    assert idle_additions_ratio(q_function, DEFAULT_OBJECTIVE) == ratio
+    assert ratio == 0.0 or f"{ratio:.1%}".replace("%", " %") in guide
+    assert ratio == 0.0 or STORE.resolve(MODEL, "production") != version
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_a_record_from_before_a_condition_was_asked_is_still_shown(version: str) -> None:
+    """Both were held to nine conditions; the verdict is read as it was given."""
+    gate = STORE.show(MODEL, version).evaluation["gate"]
+    folder = RESULTS.parent / f"version-{version}"
+    document = orjson.loads((folder / "evaluation.json").read_bytes())
+
+    made = page({**document, "gate": gate}, {})
+
+    assert len(gate["conditions"]) == 9
+    assert made.count("export parity") == 1
+    assert "additions to an idle workload" not in made
