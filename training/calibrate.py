@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from nimbusguard.policy.guard import GuardSettings
 from training.dqn import condition_of
 from training.dueling_network import DuelingNetwork, freeze_conditions, q_values_of
+from training.edges import Edges, edges_of
 from training.evaluate import Court, Judgement, judge_family, window_excess_ratio
 from training.gate import GateSettings
-from training.idle import idle_additions_ratio
 from training.policies import ActionPolicy, QFunction, network_decisions
 
 MULTIPLIERS: Final = (
@@ -37,7 +37,9 @@ class Figures(NamedTuple):
     window_excess_ratio: float
     """Violations above the rival's, or the budget, in the worst window; 0 without a rival."""
     idle_additions_ratio: float = 0.0
-    """Share of idle states that are answered with more pods (`training.idle`)."""
+    """`training.edges.Edges.idle_additions_ratio`."""
+    saturated_neglect_ratio: float = 0.0
+    """`training.edges.Edges.saturated_neglect_ratio`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,8 @@ class Calibration:
     """The same network at every multiplier, in their order."""
     window_excess_ratio: float = 0.0
     """`Figures.window_excess_ratio` of the chosen multiplier."""
-    idle_additions_ratio: float = 0.0
-    """`Figures.idle_additions_ratio` of the chosen multiplier."""
+    edges: Edges
+    """What the network does in idle and in saturated states at the chosen multiplier."""
 
 
 def judge_multipliers(
@@ -97,7 +99,7 @@ def q_function_at(network: DuelingNetwork, multiplier: float) -> QFunction:
 def choose(options: Sequence[Figures], limits: GateSettings) -> int:
     """Which of some options to take: the cheapest that keeps the gate's limits.
 
-    The budget is asked first, then that nothing is added to idle workloads, then the limit on
+    The budget is asked first, then what is done in idle and in saturated states, then the limit on
     single windows. A limit that none keeps of those left is passed over, but where none keeps the
     budget, the least violating one is taken.
     """
@@ -108,10 +110,16 @@ def choose(options: Sequence[Figures], limits: GateSettings) -> int:
     ]
     if not left:
         return min(range(len(options)), key=lambda index: options[index].mean_violation_ratio)
-    calm = [i for i in left if options[i].idle_additions_ratio <= limits.idle_additions_ratio]
-    left = calm or left
+    left = [i for i in left if _sane(options[i], limits)] or left
     even = [i for i in left if options[i].window_excess_ratio <= limits.window_excess_ratio]
     return min(even or left, key=lambda index: options[index].pod_hours)
+
+
+def _sane(option: Figures, limits: GateSettings) -> bool:
+    return (
+        option.idle_additions_ratio <= limits.idle_additions_ratio
+        and option.saturated_neglect_ratio <= limits.saturated_neglect_ratio
+    )
 
 
 def calibrate(
@@ -139,7 +147,7 @@ def calibrate(
             each.total_pod_hours,
             each.mean_violation_ratio,
             window_excess_ratio(each, rival, budget) if rival is not None else 0.0,
-            idle_additions_ratio(q_function_at(network, multiplier), court.objective),
+            *edges_of(q_function_at(network, multiplier), court.objective),
         )
         for multiplier, each in zip(multipliers, family, strict=True)
     ]
@@ -149,7 +157,7 @@ def calibrate(
         chosen=family[best],
         family=tuple(family),
         window_excess_ratio=options[best].window_excess_ratio,
-        idle_additions_ratio=options[best].idle_additions_ratio,
+        edges=Edges(options[best].idle_additions_ratio, options[best].saturated_neglect_ratio),
     )
 
 

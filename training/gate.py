@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from training.edges import Edges
 from training.evaluate import Judgement, window_excess_ratio
 from training.statistics import Interval, paired_ratio
 
@@ -29,7 +30,9 @@ class GateSettings:
     window_excess_ratio: float = 0.005
     """No window may violate by more than this above the rival there."""
     idle_additions_ratio: float = 0.0
-    """Share of idle states (`training.idle`) that may be answered with more pods."""
+    """Share of idle states (`training.edges`) that may be answered with more pods."""
+    saturated_neglect_ratio: float = 0.0
+    """Share of saturated states (`training.edges`) that may be answered without more."""
     seeds: int = 5
     """Training seeds that must have been judged; the limits hold for their mean as well."""
 
@@ -81,7 +84,7 @@ def decide(
     *,
     seeds: Sequence[Judgement],
     parity: bool,
-    idle_additions: float,
+    edges: Edges,
     rng: np.random.Generator,
 ) -> Verdict:
     """Judge a candidate.
@@ -92,7 +95,7 @@ def decide(
         rival: The best single-target HPA over the same windows and seeds.
         seeds: The networks of all training seeds, judged alike, the candidate's among them.
         parity: Whether TorchScript, ONNX and eager network choose the same actions.
-        idle_additions: Share of idle states in which the candidate adds pods.
+        edges: What the candidate does without a guard in idle and in saturated states.
         rng: Source of the bootstrap's resamples.
     """
     ratio = paired_ratio(candidate.pod_hours, rival.pod_hours, rng)
@@ -112,7 +115,16 @@ def decide(
             "pod-hours over the rival's, over seeds", float(np.mean(costs)), settings.cost_ratio
         ),
         _at_least("export parity", float(parity), 1.0),
-        _at_most("additions to an idle workload", idle_additions, settings.idle_additions_ratio),
+        _at_most(
+            "additions to an idle workload",
+            edges.idle_additions_ratio,
+            settings.idle_additions_ratio,
+        ),
+        _at_most(
+            "saturated workloads left alone",
+            edges.saturated_neglect_ratio,
+            settings.saturated_neglect_ratio,
+        ),
     )
     return Verdict(
         conditions=conditions,

@@ -12,6 +12,7 @@ import numpy as np
 from nimbusguard.policy.guard import GuardSettings
 from training import checkpoint
 from training.calibrate import judge_multipliers
+from training.edges import Edges
 from training.evaluate import Court, Judgement, best_within
 from training.gate import GateSettings, Verdict, decide
 from training.lineup import FAMILIES
@@ -63,7 +64,7 @@ def judge_run(directory: Path, plan: Mapping[str, Any], court: Court) -> Judged:
 
 
 def hold_gate(
-    limits: GateSettings, judged: Judged, chosen: int, *, parity: bool, idle_additions: float
+    limits: GateSettings, judged: Judged, chosen: int, *, parity: bool, edges: Edges
 ) -> Verdict:
     """The gate's answer on the chosen seed; equal figures give an equal answer."""
     return decide(
@@ -72,7 +73,7 @@ def hold_gate(
         judged.rival,
         seeds=list(judged.seeds.values()),
         parity=parity,
-        idle_additions=idle_additions,
+        edges=edges,
         rng=np.random.default_rng(_BOOTSTRAP_SEED),
     )
 

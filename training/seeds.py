@@ -142,7 +142,7 @@ def calibrate_seed(plan: Plan, seed: int) -> None:
         "pod_hours": found.chosen.total_pod_hours,
         "mean_violation_ratio": found.chosen.mean_violation_ratio,
         "window_excess_ratio": found.window_excess_ratio,
-        "idle_additions_ratio": found.idle_additions_ratio,
+        **found.edges._asdict(),
         "rival": rival.to_json(),
         "family": [each.to_json() for each in found.family],
     }

@@ -25,10 +25,10 @@ from training.agreement import accuracy
 from training.candidate import MODEL_NAME, candidate_seed, export_seed, publish, write_files
 from training.dataset import write_document
 from training.dqn import EpochRecord
+from training.edges import edges_of
 from training.evaluate import Court
 from training.gate import GateSettings
 from training.gating import Judged, hold_gate, judge_run, record_of
-from training.idle import idle_additions_ratio
 from training.lanes import LaneSettings
 from training.lineup import FAMILIES
 from training.measured import ARRIVALS_FILE
@@ -155,7 +155,7 @@ def judge_gate(run: Path, out: Path, limits: Mapping[str, Any]) -> bool:
         judged,
         chosen,
         parity=exported.parity.passed,
-        idle_additions=idle_additions_ratio(exported.q_function, objective),
+        edges=edges_of(exported.q_function, objective),
     )
     record = record_of(verdict, judged, chosen, plan)
     record["gate"]["limits_changed"] = dict(limits)

@@ -27,9 +27,9 @@ def run(args: argparse.Namespace) -> int:
     import orjson
 
     from training.candidate import candidate_seed, export_seed, write_files
+    from training.edges import edges_of
     from training.gate import GateSettings
     from training.gating import hold_gate, judge_run, record_of
-    from training.idle import idle_additions_ratio
 
     plan = orjson.loads((args.run / "plan.json").read_bytes())
     chosen = candidate_seed(args.run)
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         judged,
         chosen,
         parity=exported.parity.passed,
-        idle_additions=idle_additions_ratio(exported.q_function, court.objective),
+        edges=edges_of(exported.q_function, court.objective),
     )
     evaluation = record_of(verdict, judged, chosen, plan)
     (args.run / "gate.json").write_bytes(orjson.dumps(evaluation, option=orjson.OPT_INDENT_2))

@@ -17,6 +17,7 @@ from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX
 from tests.training.test_evaluate import judgement
 from training.agreement import accuracy, action_of
+from training.edges import Edges
 from training.evaluate import Court, Judgement
 from training.gate import GateSettings
 from training.gating import Judged, hold_gate
@@ -71,8 +72,7 @@ def test_what_was_judged_gives_the_same_verdict_in_another_process() -> None:
     again = Judged.from_record(judged.to_record())
 
     verdicts = [
-        hold_gate(GateSettings(), each, 1, parity=True, idle_additions=0.0)
-        for each in (judged, again)
+        hold_gate(GateSettings(), each, 1, parity=True, edges=Edges()) for each in (judged, again)
     ]
     assert verdicts[0] == verdicts[1]
     assert isinstance(again.seeds[2], Judgement)

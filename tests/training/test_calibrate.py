@@ -42,12 +42,13 @@ def test_where_none_keeps_the_budget_the_least_violating_one_is_taken() -> None:
     assert choose(options, LIMITS) == 1
 
 
-def test_what_adds_to_idle_workloads_is_passed_over_before_what_is_uneven() -> None:
-    """Within the budget first; then nothing added where nobody asks; then single windows."""
+def test_what_fails_at_the_edges_is_passed_over_before_what_is_uneven() -> None:
+    """Within the budget first; then idle and saturated states; then single windows."""
     options = [
         Figures(8.0, 0.004, 0.000, 0.001),
         Figures(9.0, 0.004, 0.006, 0.000),
         Figures(9.5, 0.006, 0.000, 0.000),
+        Figures(7.0, 0.004, 0.000, 0.000, 0.001),
     ]
 
     assert choose(options, LIMITS) == 1

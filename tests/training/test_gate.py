@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.training.test_evaluate import judgement
+from training.edges import Edges
 from training.evaluate import Judgement
 from training.gate import GateSettings, Verdict, decide
 
 RIVAL = judgement([10.0] * 8, [0.003] * 8, "hpa:0.68", turns=4.0)
+SOUND = Edges()
 GOOD = judgement([8.8] * 8, [0.003] * 8, "dqn", turns=3.0)
 
 
@@ -20,7 +22,7 @@ def verdict(
     seeds: list[Judgement] | None = None,
     *,
     parity: bool = True,
-    idle: float = 0.0,
+    edges: Edges = SOUND,
 ) -> Verdict:
     return decide(
         GateSettings(),
@@ -28,7 +30,7 @@ def verdict(
         RIVAL,
         seeds=[candidate] * 5 if seeds is None else seeds,
         parity=parity,
-        idle_additions=idle,
+        edges=edges,
         rng=np.random.default_rng(0),
     )
 
@@ -69,7 +71,8 @@ def test_a_candidate_that_is_cheaper_and_no_worse_passes() -> None:
             "mean violation ratio over seeds",
         ),
         ({"parity": False}, "export parity"),
-        ({"idle": 0.001}, "additions to an idle workload"),
+        ({"edges": Edges(idle_additions_ratio=0.001)}, "additions to an idle workload"),
+        ({"edges": Edges(saturated_neglect_ratio=0.001)}, "saturated workloads left alone"),
     ],
 )
 def test_each_condition_alone_closes_the_gate(change: dict[str, Any], condition: str) -> None:
@@ -86,5 +89,5 @@ def test_the_verdict_says_every_figure() -> None:
 
     assert document["passed"] is True
     assert document["rival"] == "hpa:0.68"
-    assert len(document["conditions"]) == 10
+    assert len(document["conditions"]) == 11
     assert document["seed_cost_ratios"] == pytest.approx([0.88] * 5)

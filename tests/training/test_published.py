@@ -14,7 +14,7 @@ import pytest
 
 from model_store.packaged import packaged_path, packaged_store
 from nimbusguard.policy.guard import GuardSettings
-from training.idle import idle_additions_ratio
+from training.edges import edges_of
 from training.lanes import LaneSettings
 from training.objective import DEFAULT_OBJECTIVE
 from training.policies import version_q_function
@@ -89,7 +89,7 @@ def test_what_each_version_adds_to_idle_workloads_is_written_down(
     q_function = version_q_function(packaged_path() / MODEL / version)
     guide = (RESULTS.parents[1] / "training.md").read_text()
 
-    assert idle_additions_ratio(q_function, DEFAULT_OBJECTIVE) == ratio
+    assert edges_of(q_function, DEFAULT_OBJECTIVE).idle_additions_ratio == ratio
     assert ratio == 0.0 or f"{ratio:.1%}".replace("%", " %") in guide
     assert ratio == 0.0 or STORE.resolve(MODEL, "production") != version
 

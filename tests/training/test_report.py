@@ -9,6 +9,7 @@ import numpy as np
 from nimbusguard.policy.guard import GuardSettings
 from tests.training.test_evaluate import COURT, judgement
 from training import gate, plots
+from training.edges import Edges
 from training.evaluate import judge
 from training.gate import GateSettings
 from training.lineup import FAMILIES, policy_named
@@ -58,7 +59,7 @@ def test_a_gate_is_shown_with_every_condition() -> None:
         judgement([10.0, 10.0], [0.0, 0.0]),
         seeds=[judgement([9.0, 9.0], [0.02, 0.0])],
         parity=True,
-        idle_additions=0.0,
+        edges=Edges(),
         rng=np.random.default_rng(0),
     )
 

@@ -1,4 +1,4 @@
-"""The question what a network does with a workload that nobody asks anything of."""
+"""The question what a network does at both ends of the load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_store.packaged import packaged_path
 from nimbusguard.contract.actions import ACTION_DIM, ScaleAction
 from nimbusguard.contract.features import INDEX, STATE_DIM
 from nimbusguard.contract.normalization import denormalize
-from training.idle import idle_additions_ratio, idle_states
+from training.edges import edges_of, idle_states, saturated_states
 from training.objective import DEFAULT_OBJECTIVE
 from training.policies import QFunction, version_q_function
 
@@ -65,7 +65,7 @@ def test_at_one_pod_nothing_may_be_removed() -> None:
 )
 def test_only_additions_count(action: ScaleAction, ratio: float) -> None:
     """Holding and removing are right."""
-    assert idle_additions_ratio(always(action), DEFAULT_OBJECTIVE) == ratio
+    assert edges_of(always(action), DEFAULT_OBJECTIVE).idle_additions_ratio == ratio
 
 
 def test_a_network_that_adds_on_full_nodes_is_found_out() -> None:
@@ -76,7 +76,7 @@ def test_a_network_that_adds_on_full_nodes_is_found_out() -> None:
         q_values[:, ScaleAction.SCALE_UP_2] = state[:, INDEX["node_utilization"]] - 0.9
         return q_values
 
-    assert idle_additions_ratio(q_function, DEFAULT_OBJECTIVE) == pytest.approx(1 / 6)
+    assert edges_of(q_function, DEFAULT_OBJECTIVE).idle_additions_ratio == pytest.approx(1 / 6)
 
 
 def test_another_minimum_is_where_the_grid_begins() -> None:
@@ -87,8 +87,36 @@ def test_another_minimum_is_where_the_grid_begins() -> None:
     assert not states.mask[:864, : ScaleAction.NO_ACTION].any()
 
 
-def test_the_rule_of_version_1_adds_nothing_to_an_idle_workload() -> None:
-    """A rule imitated: what it does where nobody asks can be said in advance."""
+def test_the_saturated_grid_is_busy_pods_with_late_answers() -> None:
+    """Requests, errors and a queue everywhere; one to ten pods; bounds leave room for more."""
+    states = saturated_states(DEFAULT_OBJECTIVE)
+    raw = denormalize(states.state)
+
+    assert states.state.shape == (2560, STATE_DIM)
+    assert set(raw[:, INDEX["pod_count"]].round(6)) == {1.0, 2.0, 3.0, 5.0, 10.0}
+    assert raw[:, INDEX["cpu_utilization"]].min() == pytest.approx(0.95)
+    assert raw[:, INDEX["response_time_p95"]].min() == pytest.approx(1.0)
+    assert raw[:, INDEX["request_rate"]].min() == pytest.approx(19.0, rel=1e-5)
+    assert states.mask[:, ScaleAction.NO_ACTION :].all()
+
+
+@pytest.mark.parametrize("action", list(ScaleAction))
+def test_a_saturated_workload_is_left_alone_by_whatever_adds_nothing(action: ScaleAction) -> None:
+    """Holding and removing are neglect; adding one or two is not."""
+    found = edges_of(always(action), DEFAULT_OBJECTIVE)
+
+    assert found.saturated_neglect_ratio == float(action.change <= 0)
+
+
+def test_at_the_upper_bound_nothing_is_neglected() -> None:
+    """No more pods may be had there."""
+    objective = replace(DEFAULT_OBJECTIVE, max_replicas=1)
+
+    assert edges_of(always(ScaleAction.NO_ACTION), objective).saturated_neglect_ratio == 0.0
+
+
+def test_the_rule_of_version_1_is_right_at_both_ends() -> None:
+    """A rule imitated: what it does there can be said in advance."""
     version = version_q_function(packaged_path() / "nimbusguard-dqn" / "1")
 
-    assert idle_additions_ratio(version, DEFAULT_OBJECTIVE) == 0.0
+    assert edges_of(version, DEFAULT_OBJECTIVE) == (0.0, 0.0)
