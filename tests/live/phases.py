@@ -65,7 +65,8 @@ def _is_low(row: Mapping[str, float]) -> bool:
     return (
         all(math.isfinite(row[name]) for name in NAMES)
         and 0 < row["request_rate"] < 2 * LOW_RATE
-        and row["cpu_utilization"] < 0.4
+        # Far enough below 0.35, where the HPA rule takes one of two pods, to stay there.
+        and row["cpu_utilization"] < 0.25
         and row["error_rate"] == 0
         and row["queue_depth"] < 5
     )

@@ -9,6 +9,8 @@ A case says how it differs from a good request, so that it shows its one mistake
 - `tail_bytes`, `tail_hex`, `length`: the binary data and the header that says where it begins;
 - `raw` (of HTTP): the whole request; `closes`: what came is no HTTP, so that the connection ends.
 
+`{default}` in a message is the version that is served by default.
+
 A piece is a text, or a list of pieces and how often they come: `["[", 1000]`.
 """
 
@@ -23,7 +25,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
-from tests.service.processes import MODEL
+from tests.service.processes import MODEL, VERSION
 from tests.service.wire import request_bytes
 
 DATA = Path(__file__).parents[1] / "data"
@@ -104,7 +106,8 @@ def grpc_cases() -> Iterator[GrpcCase]:
 
 
 def _cases(protocol: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for case in json.loads((DATA / "bad_requests" / f"{protocol}.json").read_text()):
+    text = (DATA / "bad_requests" / f"{protocol}.json").read_text()
+    for case in json.loads(text.replace("{default}", VERSION)):
         both = case["service"] == "both"
         for service in ("predictor", "transformer") if both else (case["service"],):
             yield service, case
