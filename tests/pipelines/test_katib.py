@@ -18,6 +18,7 @@ from tests.manifests.rendering import MANIFESTS, render
 from tests.manifests.schemas import custom_validator, problems
 from tests.training.test_evaluate import judgement
 from training.calibrate import Calibration
+from training.edges import Edges
 from training.katib import (
     FILTER,
     Experiment,
@@ -197,7 +198,7 @@ def test_what_is_no_experiment_is_refused(
 def calibration(*figures: tuple[float, float]) -> Calibration:
     """A network that costs and violates so at each price."""
     family = tuple(judgement([cost], [violation], f"dqn:{cost}") for cost, violation in figures)
-    return Calibration(multiplier=1.0, chosen=family[0], family=family)
+    return Calibration(multiplier=1.0, chosen=family[0], family=family, edges=Edges())
 
 
 def test_the_objective_is_the_cost_where_the_budget_is_kept() -> None:
