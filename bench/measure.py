@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from bench.expected import ask, check_answer, direct_q_values
 from bench.load import run_wrk, write_requests
 from bench.payloads import Body, draw_rows, http_request, render
-from bench.plan import BODIES, Turn, Workload, systems_of
+from bench.plan import (
+    BODIES,
+    WARM_UP_CONNECTIONS,
+    Turn,
+    Workload,
+    systems_of,
+    waiting_rows,
+)
 from bench.processes import Server, busy_cpu_seconds, cpu_seconds, resident_mib, running, settle
 from bench.records import Cell, Measurement, ProcessRecord, Table
 from bench.systems import Side, System, launch
@@ -24,7 +31,6 @@ from nimbusguard.contract.normalization import normalize
 
 SEED: Final = 11
 _WARM_UP_S: Final = 1
-_WARM_UP_CONNECTIONS: Final = 64
 _STARTS: Final = 3
 """Starts of each system at most."""
 
@@ -113,22 +119,21 @@ def measure(
 
 
 def run_table(plan: Sequence[Turn], options: Options) -> Table:
-    """Measure a whole plan.
+    """Measure a whole plan; ours may queue all the rows that the plan offers at once.
 
     Raises:
         ServerFailedError: A system did not start.
         WrongAnswerError: A system's answers are not those of torch.
         LoadFailedError: The load generator failed.
     """
-    systems = systems_of(plan)
+    systems, limit = systems_of(plan), waiting_rows(plan)
     ready = measure_start_up(systems, options)
     rounds: dict[tuple[Workload, System], list[Measurement]] = defaultdict(list)
     with ExitStack() as stack:
         servers = {
-            system: stack.enter_context(
-                running(launch(system, options.model_file).specs, options.scratch)
-            )
+            system: stack.enter_context(running(launched.specs, options.scratch))
             for system in systems
+            for launched in [launch(system, options.model_file, max_waiting_rows=limit)]
         }
         requests = _check_all(plan, servers, options)
         measured, total = 0, options.rounds * sum(len(turn.systems) for turn in plan)
@@ -160,7 +165,7 @@ def run_table(plan: Sequence[Turn], options: Options) -> Table:
         Cell(workload=workload, system=system, rounds=tuple(measurements))
         for (workload, system), measurements in rounds.items()
     )
-    return Table(cells=cells, processes=processes)
+    return Table(cells=cells, processes=processes, max_waiting_rows=limit)
 
 
 def measure_start_up(
@@ -196,7 +201,7 @@ def _check_all(
             run_wrk(
                 asked[-1].spec.port,
                 prepared.file,
-                connections=_WARM_UP_CONNECTIONS,
+                connections=WARM_UP_CONNECTIONS,
                 seconds=_WARM_UP_S,
             )
     options.say("every answer equals torch called directly; warmed up")

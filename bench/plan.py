@@ -8,11 +8,14 @@ from typing import Final
 
 from bench.payloads import Form
 from bench.systems import OURS, REFERENCES, Side, System
+from serving.settings import ServerSettings
 
 LOADS: Final = (1, 16, 64)
 CURVE_LOADS: Final = (1, 4, 16, 64, 128)
 """The loads of the plot."""
 BATCHES: Final = (100, 1000)
+WARM_UP_CONNECTIONS: Final = 64
+"""Every kind of request is first sent over so many."""
 BODIES: Final = {1: 64, 100: 8, 1000: 4}
 """Different bodies that are sent in turn, by rows in a body."""
 
@@ -84,6 +87,21 @@ def quick_plan() -> tuple[Turn, ...]:
     plan += _turns(Side.PREDICTOR, [Form.ARRAYS], 1, (64,), (*_FASTER, System.FORWARD))
     plan += _turns(Side.PREDICTOR, [Form.V2_BINARY], 1000, (16,), (OURS,))
     return tuple(plan)
+
+
+def waiting_rows(plan: Iterable[Turn]) -> int:
+    """Rows that wait at once if every connection of the largest load waits for its answer.
+
+    With a smaller limit ours would refuse a part of that load, as it should; but then the table
+    would show how fast a closed loop is refused, and not how fast rows are answered.
+
+    Returns:
+        At least the limit as shipped: what is measured is never narrower than what is installed.
+    """
+    offered = (
+        turn.workload.rows * max(turn.workload.connections, WARM_UP_CONNECTIONS) for turn in plan
+    )
+    return max(ServerSettings().max_waiting_rows, *offered)
 
 
 def systems_of(plan: Iterable[Turn]) -> tuple[System, ...]:

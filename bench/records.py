@@ -70,6 +70,8 @@ class Table:
 
     cells: tuple[Cell, ...]
     processes: tuple[ProcessRecord, ...]
+    max_waiting_rows: int | None = None
+    """Rows that could wait in each process of ours; None if the limit was that of the product."""
 
     def find(self, workload: Workload, system: System) -> Cell | None:
         """The cell, or None if it was not measured."""

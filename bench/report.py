@@ -24,8 +24,9 @@ from bench.records import (
     Table,
     ratio,
 )
-from bench.systems import REFERENCES, Side, System
+from bench.systems import REFERENCES, ROWS_SETTING, Side, System
 from bench.targets import Verdict, judge, p50, p99, rate
+from serving.settings import ServerSettings
 
 _SECTIONS = {
     "table": "Side by side",
@@ -56,6 +57,8 @@ def render(document: Document, origins: Mapping[str, Provenance], *, plot: str |
         "## How it was measured",
         provenance_table(origins),
     ]
+    if document.table is not None and document.table.max_waiting_rows is not None:
+        parts.append(row_limit(document.table.max_waiting_rows))
     if document.table is not None:
         parts += table_parts(document.table, plot)
     if document.overload is not None:
@@ -117,6 +120,20 @@ def provenance_table(origins: Mapping[str, Provenance]) -> str:
         title = _SECTIONS.get(name, name)
         rows.append([title, origin.date, origin.commit, command, machine, load, versions])
     return markdown(header, rows)
+
+
+def row_limit(rows: int) -> str:
+    """Under which limit of waiting rows ours was compared, and why."""
+    shipped = ServerSettings().max_waiting_rows
+    if rows == shipped:
+        return f"Side by side, ours ran with its limits as shipped (`{ROWS_SETTING}={rows}`)."
+    return (
+        f"Side by side, ours ran with `{ROWS_SETTING}={rows}`, the rows that wait at once under the"
+        f" largest load of the table; all other limits were as shipped. With the {shipped:,} that"
+        " are shipped it refuses a part of such a load with 503, and a closed loop that is refused"
+        " asks again at once, so the table would measure refusals. Memory after the run is that of"
+        " this larger queue. The other sections measure ours with the limits as shipped."
+    )
 
 
 def table_parts(table: Table, plot: str | None) -> list[str]:

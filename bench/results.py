@@ -123,6 +123,7 @@ def table_to_json(table: Table) -> dict[str, Any]:
         "processes": [
             asdict(record) | {"system": record.system.name} for record in table.processes
         ],
+        "max_waiting_rows": table.max_waiting_rows,
     }
 
 
@@ -136,6 +137,7 @@ def table_from_json(document: dict[str, Any]) -> Table:
             )
             for record in document["processes"]
         ),
+        max_waiting_rows=document.get("max_waiting_rows"),  # runs before it was raised lack it
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,9 @@ from bench.processes import ROOT, ProcessSpec, free_ports
 
 QUIET_LOGS: Final = ROOT / "bench" / "reference" / "quiet.json"
 """The reference at its best: without the four log lines that the SDK writes for each request."""
+
+ROWS_SETTING: Final = "NIMBUSGUARD_MAX_WAITING_ROWS"
+"""The environment setting of both servers that bounds the rows in their queues."""
 
 
 class System(Enum):
@@ -57,12 +60,14 @@ class Launch:
     specs: tuple[ProcessSpec, ...]
 
 
-def launch(system: System, model_file: Path) -> Launch:
+def launch(system: System, model_file: Path, *, max_waiting_rows: int | None = None) -> Launch:
     """Describe the processes of a system on free ports.
 
     Args:
         system: Which one.
         model_file: The TorchScript network that every system serves.
+        max_waiting_rows: Rows that may wait in each process of ours; None leaves the limit as
+            shipped. The others have no such limit.
     """
     if system is System.CONST:
         return Launch(system=system, specs=(_raw("uvicorn_const", ()),))
@@ -85,7 +90,11 @@ def launch(system: System, model_file: Path) -> Launch:
         _service(f"{prefix}transformer", http_ports[1], http_ports[3], extra),
         ("--predictor_host", f"127.0.0.1:{hop_port}", "--predictor_protocol", hop),
     )
-    return Launch(system=system, specs=(predictor, transformer))
+    specs = (predictor, transformer)
+    if ours and max_waiting_rows is not None:
+        limit = ((ROWS_SETTING, str(max_waiting_rows)),)
+        specs = (replace(predictor, environ=limit), replace(transformer, environ=limit))
+    return Launch(system=system, specs=specs)
 
 
 def _raw(module: str, extra: Sequence[str]) -> ProcessSpec:
@@ -103,9 +112,4 @@ def _service(module: str, http_port: int, grpc_port: int, extra: Sequence[str]) 
 
 
 def _extended(spec: ProcessSpec, extra: Sequence[str]) -> ProcessSpec:
-    return ProcessSpec(
-        name=spec.name,
-        arguments=(*spec.arguments, *extra),
-        port=spec.port,
-        ready_path=spec.ready_path,
-    )
+    return replace(spec, arguments=(*spec.arguments, *extra))

@@ -8,7 +8,7 @@ import pytest
 from bench import results
 from bench.machine import Provenance, cpu_model, memory_gib
 from bench.payloads import Form
-from bench.plan import Workload, full_plan, quick_plan, systems_of
+from bench.plan import Turn, Workload, full_plan, quick_plan, systems_of, waiting_rows
 from bench.plot import curve, draw
 from bench.records import (
     Cell,
@@ -28,8 +28,9 @@ from bench.records import (
     ratio,
 )
 from bench.report import markdown, number, render
-from bench.systems import OURS, REFERENCES, Side, System, launch
+from bench.systems import OURS, REFERENCES, ROWS_SETTING, Side, System, launch
 from bench.targets import TARGETS, judge, rate
+from serving.settings import KEYS, ServerSettings
 
 ORIGIN = Provenance(
     date="2026-11-23",
@@ -124,7 +125,7 @@ def whole_document() -> Document:
     answers = (measured(1_000.0), measured(1_010.0))
     return Document(
         observability=(Observed(workload="w", silent=answers, metrics=answers, traced=answers),),
-        table=Table(cells=cells, processes=processes),
+        table=Table(cells=cells, processes=processes, max_waiting_rows=64_000),
         overload=(overload("single rows"), overload("100 rows a request")),
         ray=Ray(
             cores=4,
@@ -344,6 +345,64 @@ def test_the_quick_plan_is_a_part_of_the_full_one() -> None:
 
     assert quick < full
     assert set(systems_of(full_plan())) == set(System)
+
+
+@pytest.mark.parametrize("plan", [full_plan(), quick_plan()])
+def test_the_row_limit_of_the_table_holds_every_load_of_its_plan(plan: tuple[Turn, ...]) -> None:
+    """A closed loop has one request in flight for each connection, so none of ours is refused."""
+    limit = waiting_rows(plan)
+
+    assert all(turn.workload.rows * turn.workload.connections <= limit for turn in plan)
+    assert limit >= ServerSettings().max_waiting_rows
+
+
+def test_a_plan_of_small_loads_is_measured_with_the_shipped_limit() -> None:
+    """The limit is raised for what does not fit into it, and never lowered."""
+    small = [turn for turn in full_plan() if turn.workload.rows == 1]
+
+    assert waiting_rows(small) == ServerSettings().max_waiting_rows
+
+
+@pytest.mark.parametrize("system", list(System))
+def test_a_row_limit_is_set_in_both_processes_of_ours_alone(system: System) -> None:
+    """By the documented setting; without one, every limit is as shipped."""
+    ours = system in {System.OURS_REST, System.OURS_GRPC}
+
+    limited = launch(system, Path("model.pt"), max_waiting_rows=64_000).specs
+    shipped = launch(system, Path("model.pt")).specs
+
+    assert ROWS_SETTING in {key.name for key in KEYS}
+    assert [dict(spec.environ) for spec in limited] == [
+        {ROWS_SETTING: "64000"} if ours else {} for _ in limited
+    ]
+    assert [spec.environ for spec in shipped] == [() for _ in shipped]
+
+
+def test_the_page_says_under_which_row_limit_ours_was_compared() -> None:
+    """A reader must not take a measured limit for the shipped one."""
+    document = whole_document()
+    assert document.table is not None
+    shipped = replace(document.table, max_waiting_rows=ServerSettings().max_waiting_rows)
+
+    raised_page = render(document, {}, plot=None)
+    shipped_page = render(replace(document, table=shipped), {}, plot=None)
+
+    assert "`NIMBUSGUARD_MAX_WAITING_ROWS=64000`" in raised_page
+    assert "With the 20,000 that are shipped it refuses" in raised_page
+    assert "with its limits as shipped (`NIMBUSGUARD_MAX_WAITING_ROWS=20000`)" in shipped_page
+
+
+def test_a_table_from_before_the_row_limit_was_recorded_says_nothing_of_it() -> None:
+    """Older records stay readable, and nothing is claimed of their limit."""
+    table = whole_document().table
+    assert table is not None
+    older = results.table_to_json(table)
+    del older["max_waiting_rows"]
+
+    loaded = results.table_from_json(older)
+
+    assert loaded == replace(table, max_waiting_rows=None)
+    assert ROWS_SETTING not in render(Document(table=loaded), {}, plot=None)
 
 
 @pytest.mark.parametrize("system", list(System))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ import pytest
 import torch
 import uvloop
 
+from bench.__main__ import MODEL_FILE
 from bench.client import BROKEN, UNSENT, OpenLoop, Phase, Trace, is_ok
 from bench.expected import WrongAnswerError
 from bench.load import read_requests, run_wrk
 from bench.measure import Options, check, entry, measure, prepare
 from bench.payloads import Form
-from bench.plan import Workload
+from bench.plan import Workload, full_plan, waiting_rows
 from bench.poison import is_refused, is_right
 from bench.processes import Server, running
-from bench.systems import Side, System, launch
+from bench.systems import OURS, Side, System, launch
 from training.export import export_files
 from training.network import NetworkConfig, QNetwork
 
@@ -116,6 +118,24 @@ def test_answers_that_are_not_2xx_are_errors(options: Options, tmp_path: Path) -
     assert load.requests > 10
     assert load.errors == load.requests
     assert load.rate == 0
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_the_largest_load_of_the_table_is_refused_by_the_shipped_limit_alone(
+    raised: bool, options: Options
+) -> None:
+    """64 requests of 1,000 rows are more than may wait; with the table's limit all are answered."""
+    workload = Workload(side=Side.PAIR, form=Form.V2_BINARY, rows=1000, connections=64)
+    limit = waiting_rows(full_plan()) if raised else None
+    requests = prepare(workload, replace(options, model_file=MODEL_FILE))
+
+    specs = launch(OURS, MODEL_FILE, max_waiting_rows=limit).specs
+    with running(specs, options.scratch) as servers:
+        check(servers, workload, requests)
+        load = run_wrk(servers[-1].spec.port, requests.file, connections=64, seconds=1)
+
+    assert load.requests > load.errors
+    assert (load.errors == 0) is raised
 
 
 def test_an_open_loop_keeps_its_schedule(options: Options, const: Server) -> None:
