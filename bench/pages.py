@@ -22,6 +22,7 @@ from bench.report import (
     markdown,
     number,
     overload_table,
+    poison_table,
     processes_table,
     profile_table,
     ray_parts,
@@ -61,6 +62,7 @@ def make_blocks(document: Document, origins: Mapping[str, Provenance]) -> dict[s
         "growth": lambda: _growth(document),
         "hops": lambda: _hops(document),
         "overload": lambda: overload_table(document.overload) if document.overload else None,
+        "poison": lambda: poison_table(document.poison) if document.poison else None,
         "ray": lambda: "\n\n".join(ray_parts(document.ray)) if document.ray else None,
         "memory": lambda: processes_table(document.table) if document.table else None,
     }

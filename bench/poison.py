@@ -1,15 +1,30 @@
 """`bench poison`: one client in four sends rows of ten features; do the other three notice?
 
-Each round is run twice: with four good clients, and with three good ones and a poisonous one, at
-the same rate over the same number of connections. Every answer is compared with torch.
+A round compares three mixes at the same rate over the same number of connections: four good
+clients, three good ones with a poisonous one, and four good ones once more. The third over the
+first is what chance alone makes of the ratio. Each mix runs twice, around the middle of the round,
+as in clean, poisoned, again, again, poisoned, clean: a machine that gets slower all the while slows
+each of them by the same. A p99 is that of both runs together. Rounds are short and many, because
+one interruption of a few hundredths of a second is the p99 of a whole second; the median over the
+rounds leaves it out.
+
+The clients have a core of their own, as callers on other machines have. A refusal comes at once and
+wakes them; on a core that they share with a server, that holds the server up before it has asked
+the predictor for the good rows. Every answer beside the poisonous client is compared with torch,
+after the run that it belongs to: a client that parses between two requests queues behind itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 import numpy as np
@@ -24,7 +39,7 @@ from bench.load import read_requests, run_wrk
 from bench.measure import SEED, Options, check, prepare
 from bench.payloads import Form, draw_rows, http_request, render
 from bench.plan import Workload
-from bench.processes import running, settle
+from bench.processes import Server, running, settle
 from bench.records import Poison
 from bench.systems import OURS, Side, launch
 from nimbusguard.contract.features import STATE_DIM
@@ -34,14 +49,24 @@ CONNECTIONS: Final = 16
 """Of each client."""
 _SHARE: Final = 0.5
 """Of the capacity that the four clients use together: below it, p99 is not that of a full queue."""
-_CHECKED_RATE: Final = 2400.0
-"""Requests per second at which the checking client, one Python process, is busy a quarter of the
-time. At 6,000 its own queue was most of p99, and that scattered by a third between rounds."""
-_LONGER: Final = 3
-"""Rounds of this part are so many times as long: p99 needs the requests."""
+_CLIENT_RATE: Final = 2400.0
+"""Requests per second at which the four clients, one Python process, are busy a sixth of the time.
+At 6,000 their own queue was most of p99, and that scattered by a third between rounds."""
+_ROUNDS: Final = 3
+"""Times as many rounds as the table has."""
+_CORES: Final = 3
+"""One for each server and one for the clients."""
 _CONNECT_S: Final = 0.2
 _GRACE_S: Final = 5.0
 _WORKLOAD: Final = Workload(side=Side.PAIR, form=Form.ARRAYS, rows=1, connections=64)
+
+
+class Mix(Enum):
+    """What the four clients send; the value is its name in progress lines."""
+
+    CLEAN = "clean"
+    POISONED = "poisoned"
+    AGAIN = "clean again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +75,37 @@ class Client:
 
     requests: Sequence[bytes]
     accept: Callable[[int, int, bytes], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one client saw in one run of a mix."""
+
+    client: Client
+    trace: Trace
+    answers: Sequence[tuple[int, int, bytes]]
+    """Request, status and body of each answer, not looked at yet."""
+
+    @property
+    def sent(self) -> int:
+        """Requests."""
+        return len(self.trace.due_s)
+
+    def right(self) -> int:
+        """Requests that got the right answer; one without any answer did not."""
+        return sum(self.client.accept(*answer) for answer in self.answers)
+
+
+@dataclass(slots=True, kw_only=True)
+class Keeper:
+    """Keeps answers to look at them later."""
+
+    answers: list[tuple[int, int, bytes]] = field(default_factory=list)
+
+    def keep(self, request: int, status: int, body: bytes) -> bool:
+        """Take one answer; whether it is right stays open."""
+        self.answers.append((request, status, body))
+        return True
 
 
 def poisonous_requests() -> list[bytes]:
@@ -67,9 +123,12 @@ def is_right(q_values: Sequence[NDArray[np.float64]]) -> Callable[[int, int, byt
     def accept(index: int, status: int, body: bytes) -> bool:
         if status != 200:
             return False
-        answered = orjson.loads(body)["predictions"][0]["q_values"]
-        pairs = zip(answered, expected[index], strict=True)
-        return all(abs(got - right) <= TOLERANCE for got, right in pairs)
+        try:
+            answered = orjson.loads(body)["predictions"][0]["q_values"]
+            pairs = zip(answered, expected[index], strict=True)
+            return all(abs(got - right) <= TOLERANCE for got, right in pairs)
+        except (ValueError, LookupError, TypeError):
+            return False  # a body of another form
 
     return accept
 
@@ -79,8 +138,16 @@ def is_refused(_index: int, status: int, _body: bytes) -> bool:
     return status == 400
 
 
+def order_of(number: int) -> tuple[Mix, ...]:
+    """The runs of a round: each mix twice, around the middle; which is outermost changes."""
+    turn = number % len(Mix)
+    mixes = tuple(Mix)
+    first = mixes[turn:] + mixes[:turn]
+    return first + first[::-1]
+
+
 def run_poison(options: Options) -> Poison:
-    """Run clean and poisoned rounds in turn on ours.
+    """Run clean and poisoned mixes in turn on ours.
 
     Raises:
         ServerFailedError: A process ended.
@@ -90,49 +157,85 @@ def run_poison(options: Options) -> Poison:
     requests = prepare(_WORKLOAD, options)
     good = Client(requests=read_requests(requests.file), accept=is_right(requests.q_values))
     bad = Client(requests=poisonous_requests(), accept=is_refused)
-    clean_p99: list[float] = []
-    poisoned_p99: list[float] = []
-    beside: list[Trace] = []
-    refused: list[Trace] = []
-    with running(launch(OURS, options.model_file).specs, options.scratch) as servers:
+    p99: dict[Mix, list[float]] = defaultdict(list)
+    answers = right = refusals = poisonous = 0
+    with servers_apart(options) as servers:
         check(servers, _WORKLOAD, requests)
         port = servers[-1].spec.port
         capacity = run_wrk(port, requests.file, connections=64, seconds=4).rate
-        rate = min(_SHARE * capacity, _CHECKED_RATE) / CLIENTS
-        phase = Phase(rate=rate, seconds=float(_LONGER * options.seconds))
-        for number in range(1, options.rounds + 1):
-            # Which half comes first changes with the round: the machine may drift within one.
-            for poisoned in (number % 2 == 0, number % 2 == 1):
+        rate = min(_SHARE * capacity, _CLIENT_RATE) / CLIENTS
+        phase = Phase(rate=rate, seconds=float(options.seconds))
+        for number in range(options.rounds * _ROUNDS):
+            traces: dict[Mix, list[Trace]] = defaultdict(list)
+            for mix in order_of(number):
+                fourth = bad if mix is Mix.POISONED else good
                 settle(servers)
-                fourth = bad if poisoned else good
-                *traces, last = _side_by_side(port, [*[good] * (CLIENTS - 1), fourth], phase)
-                (poisoned_p99 if poisoned else clean_p99).append(p99_ms(traces))
-                if poisoned:
-                    beside += traces
-                    refused.append(last)
-            options.say(
-                f"round {number}: p99 {clean_p99[-1]:.2f} ms clean, {poisoned_p99[-1]:.2f} poisoned"
-            )
+                *three, last = side_by_side(port, [*[good] * (CLIENTS - 1), fourth], phase)
+                traces[mix] += [seen.trace for seen in three]
+                if mix is Mix.POISONED:
+                    answers += sum(seen.sent for seen in three)
+                    right += sum(seen.right() for seen in three)
+                    poisonous += last.sent
+                    refusals += last.right()
+            for mix in Mix:
+                p99[mix].append(p99_ms(traces[mix]))
+            shown = ", ".join(f"{p99[mix][-1]:.2f} {mix.value}" for mix in Mix)
+            options.say(f"round {number + 1}: p99 in ms: {shown}")
     return Poison(
         rate=rate,
-        answers=sum(len(trace.accepted) for trace in beside),
-        wrong=sum(int((~trace.accepted).sum()) for trace in beside),
-        refusals=sum(int(trace.accepted.sum()) for trace in refused),
-        not_refused=sum(int((~trace.accepted).sum()) for trace in refused),
-        clean_p99_ms=tuple(clean_p99),
-        poisoned_p99_ms=tuple(poisoned_p99),
+        answers=answers,
+        wrong=answers - right,
+        refusals=refusals,
+        not_refused=poisonous - refusals,
+        clean_p99_ms=tuple(p99[Mix.CLEAN]),
+        poisoned_p99_ms=tuple(p99[Mix.POISONED]),
+        again_p99_ms=tuple(p99[Mix.AGAIN]),
     )
 
 
-def _side_by_side(port: int, clients: Sequence[Client], phase: Phase) -> list[Trace]:
+@contextmanager
+def servers_apart(options: Options) -> Iterator[list[Server]]:
+    """Ours on all cores but the last, which is left to this process; with two or less, shared."""
+    cores = sorted(os.sched_getaffinity(0))
+    theirs, mine = (cores[:-1], cores[-1:]) if len(cores) >= _CORES else (cores, cores)
+    try:
+        os.sched_setaffinity(0, theirs)  # what is started now inherits it, with all its threads
+        with running(launch(OURS, options.model_file).specs, options.scratch) as servers:
+            os.sched_setaffinity(0, mine)
+            yield servers
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def side_by_side(port: int, clients: Sequence[Client], phase: Phase) -> list[Seen]:
     """Let clients send at the same rate at the same time, each over its own connections."""
+    keepers = [Keeper() for _ in clients]
 
     async def run() -> list[Trace]:
         start_at = time.monotonic() + _CONNECT_S
-        loops = [OpenLoop(port, client.requests, (phase,), client.accept) for client in clients]
+        loops = [
+            OpenLoop(port, client.requests, (phase,), keeper.keep)
+            for client, keeper in zip(clients, keepers, strict=True)
+        ]
         runs = [
             loop.run(connections=CONNECTIONS, start_at=start_at, grace_s=_GRACE_S) for loop in loops
         ]
         return list(await asyncio.gather(*runs))
 
-    return uvloop.run(run())
+    with _collector_at_rest():
+        traces = uvloop.run(run())
+    return [
+        Seen(client=client, trace=trace, answers=keeper.answers)
+        for client, trace, keeper in zip(clients, traces, keepers, strict=True)
+    ]
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Without Python's cycle collector, so that none of its pauses falls into a run."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

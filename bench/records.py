@@ -152,7 +152,7 @@ class Poison:
     """What three good clients saw beside a poisonous one, and without it."""
 
     rate: float
-    """Requests per second of each of the four clients, in both halves of a round."""
+    """Requests per second of each of the four clients, in every run of a round."""
     answers: int
     """Of the good clients beside the poisonous one, all rounds."""
     wrong: int
@@ -164,12 +164,27 @@ class Poison:
     clean_p99_ms: tuple[float, ...]
     """Of the same three clients, when the fourth sends good rows too; one for each round."""
     poisoned_p99_ms: tuple[float, ...]
+    again_p99_ms: tuple[float, ...] = ()
+    """As `clean_p99_ms`, measured once more in each round; empty where that was not done."""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Poisoned over clean, of each round."""
+        return _ratios(self.poisoned_p99_ms, self.clean_p99_ms)
+
+    @property
+    def chance_ratios(self) -> tuple[float, ...]:
+        """Clean once more over clean, of each round: how far chance alone is from 1."""
+        return _ratios(self.again_p99_ms, self.clean_p99_ms) if self.again_p99_ms else ()
 
     @property
     def p99_ratio(self) -> float:
         """Median over the rounds of poisoned over clean."""
-        pairs = zip(self.poisoned_p99_ms, self.clean_p99_ms, strict=True)
-        return median(poisoned / clean for poisoned, clean in pairs)
+        return median(self.ratios)
+
+
+def _ratios(values: tuple[float, ...], bases: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(value / base for value, base in zip(values, bases, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

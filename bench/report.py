@@ -329,7 +329,7 @@ def observability_table(observed: Sequence[Observed]) -> str:
 
 
 def poison_table(poison: Poison) -> str:
-    """What three good clients saw."""
+    """What three good clients saw, and what chance alone makes of it."""
     rows = [
         ["requests/s of each client", number(poison.rate)],
         ["answers to the three good clients", f"{poison.answers:,}"],
@@ -340,7 +340,21 @@ def poison_table(poison: Poison) -> str:
         ["p99 beside the poisonous one, ms", _list(poison.poisoned_p99_ms)],
         ["ratio, median of the rounds", number(poison.p99_ratio)],
     ]
+    if poison.chance_ratios:
+        rows += [
+            ["ratios of the rounds", _range(poison.ratios)],
+            ["p99 with four good clients once more, ms", _list(poison.again_p99_ms)],
+            [
+                "by chance: clean once more over clean, median of the rounds",
+                number(median(poison.chance_ratios)),
+            ],
+            ["by chance: ratios of the rounds", _range(poison.chance_ratios)],
+        ]
     return markdown(["", ""], rows)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{number(min(values))} to {number(max(values))}"
 
 
 def _list(values: Iterable[float]) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from bench import results
@@ -141,6 +142,7 @@ def whole_document() -> Document:
             not_refused=0,
             clean_p99_ms=(10.0, 11.0),
             poisoned_p99_ms=(10.0, 10.0),
+            again_p99_ms=(11.0, 11.0),
         ),
         soak=Soak(requests=2_100_000, errors=0, rate=11_000.0, checkpoints=points),
         profile=(
@@ -238,6 +240,43 @@ def test_growth_is_counted_from_the_first_tenth() -> None:
     soak = Soak(requests=1_000_000, errors=0, rate=1.0, checkpoints=points)
 
     assert soak.growth_mib == pytest.approx(0.5)
+
+
+def test_the_page_shows_beside_the_ratio_what_chance_makes_of_it() -> None:
+    """A reader sees whether poisoned over clean lies outside of clean over clean."""
+    measured_poison = whole_document().poison
+    assert measured_poison is not None
+    poison = replace(
+        measured_poison,
+        clean_p99_ms=(10.0, 10.0, 10.0),
+        poisoned_p99_ms=(9.0, 12.0, 10.5),
+        again_p99_ms=(9.5, 10.2, 11.5),
+    )
+
+    page = render(Document(poison=poison), {}, plot=None)
+
+    assert poison.p99_ratio == pytest.approx(1.05)
+    assert "| ratio, median of the rounds | 1.05 |" in page
+    assert "| ratios of the rounds | 0.9 to 1.2 |" in page
+    assert "| by chance: clean once more over clean, median of the rounds | 1.02 |" in page
+    assert "| by chance: ratios of the rounds | 0.95 to 1.15 |" in page
+
+
+def test_a_poison_record_without_a_second_clean_run_is_still_read(tmp_path: Path) -> None:
+    """Older records have none; the page shows their ratio and is silent on chance."""
+    poison = whole_document().poison
+    assert poison is not None
+    older = replace(poison, again_p99_ms=())
+    path = tmp_path / "results.json"
+    results.save(path, "poison", older, ORIGIN)
+    sections = orjson.loads(path.read_bytes())
+    del sections["poison"]["result"]["again_p99_ms"]
+    path.write_bytes(orjson.dumps(sections))
+
+    document, origins = results.load(path)
+
+    assert document.poison == older
+    assert "by chance" not in render(document, origins, plot=None)
 
 
 def test_records_survive_their_file(tmp_path: Path) -> None:

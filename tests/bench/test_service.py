@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from bench.load import read_requests, run_wrk
 from bench.measure import Options, check, entry, measure, prepare
 from bench.payloads import Form
 from bench.plan import Workload, full_plan, waiting_rows
-from bench.poison import is_refused, is_right
+from bench.poison import Client, is_refused, is_right, servers_apart, side_by_side
 from bench.processes import Server, running
 from bench.systems import OURS, Side, System, launch
 from training.export import export_files
@@ -241,18 +242,27 @@ async def test_a_broken_connection_is_a_failed_request_and_is_replaced() -> None
     assert (trace.status == 200).sum() == 10
 
 
-def test_answers_are_checked_under_load(options: Options, const: Server) -> None:
+def test_answers_are_checked_after_the_load(options: Options, const: Server) -> None:
     """The constant answer is not what torch says, and not a refusal either."""
     prepared = prepare(single(Side.PAIR, Form.ARRAYS), options)
     requests = read_requests(prepared.file)
-    phase = Phase(rate=200.0, seconds=0.3)
+    checks = (is_right(prepared.q_values), is_refused, is_ok)
+    clients = [Client(requests=requests, accept=each) for each in checks]
 
-    async def run() -> list[Trace]:
-        checks = (is_right(prepared.q_values), is_refused, is_ok)
-        loops = [OpenLoop(const.spec.port, requests, (phase,), each) for each in checks]
-        runs = [loop.run(connections=2, start_at=0.0, grace_s=5.0) for loop in loops]
-        return await asyncio.gather(*runs)
+    seen = side_by_side(const.spec.port, clients, Phase(rate=200.0, seconds=0.3))
 
-    traces = uvloop.run(run())
+    assert [each.sent for each in seen] == [60, 60, 60]
+    assert [each.right() for each in seen] == [0, 0, 60]
 
-    assert [int(trace.accepted.sum()) for trace in traces] == [0, 0, 60]
+
+def test_servers_leave_a_core_to_the_clients(options: Options) -> None:
+    """Where there are three: the clients' core is no server's, and afterwards all is as before."""
+    before = os.sched_getaffinity(0)
+
+    with servers_apart(replace(options, model_file=MODEL_FILE)) as servers:
+        mine = os.sched_getaffinity(0)
+        theirs = [os.sched_getaffinity(server.pid) for server in servers]
+
+    assert all((cores == before - mine) is (len(before) >= 3) for cores in theirs)
+    assert len(mine) == (1 if len(before) >= 3 else len(before))
+    assert os.sched_getaffinity(0) == before
