@@ -26,7 +26,14 @@ from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
 from nimbusguard.telemetry.spans import Kind, Span, Tracer
 from predictor.explain import Attribution
 from predictor.loader import LoadedModel
-from predictor.states import STATE, STATE_EXAMPLE, STATE_SCHEMA, array_of, state_problem
+from predictor.states import (
+    STATE,
+    STATE_EXAMPLE,
+    STATE_SCHEMA,
+    STATE_V2_EXAMPLE,
+    array_of,
+    state_problem,
+)
 from serving.calls import Call, ModelService, deliver, refuse
 from serving.metrics import ServingMetrics
 from serving.tracing import begin_explanation
@@ -88,9 +95,7 @@ class PredictorExplanation(ModelService[NDArray[np.float32], Attribution]):
         "baseline": {**_NUMBERS, "description": "The state that all are compared with."}
     }
     v1_example: ClassVar[Any] = list(STATE_EXAMPLE)
-    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = (
-        {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(STATE_EXAMPLE)},
-    )
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = STATE_V2_EXAMPLE
 
     def __init__(
         self,

@@ -28,10 +28,9 @@ from predictor.service import PredictorService
 from predictor.settings import RaySettings, ray_settings
 from serving.app import RestApp
 from serving.asgi import AsgiFront
-from serving.calls import Trace
+from serving.calls import FutureCall, Trace
 from serving.grpc_server import InferenceServicer
 from serving.metrics import ServingMetrics
-from serving.model import FutureCall
 from serving.settings import ServerSettings, server_settings
 
 APP_NAME: Final = "nimbusguard-predictor"

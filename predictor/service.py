@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from nimbusguard.contract.actions import ACTION_DIM
 from nimbusguard.contract.errors import InvalidRequest, NonFiniteOutput
-from nimbusguard.contract.features import STATE_DIM
 from nimbusguard.contract.messages import check_row_count, parse_states
 from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
 from nimbusguard.telemetry.spans import Kind, Tracer
@@ -27,6 +26,7 @@ from predictor.states import (
     STATE,
     STATE_EXAMPLE,
     STATE_SCHEMA,
+    STATE_V2_EXAMPLE,
     States,
     array_of,
     is_state,
@@ -72,9 +72,7 @@ class PredictorService(ModelService[States, QValues]):
         "maxItems": ACTION_DIM,
     }
     v1_example: ClassVar[Any] = list(STATE_EXAMPLE)
-    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = (
-        {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(STATE_EXAMPLE)},
-    )
+    v2_example: ClassVar[Sequence[Mapping[str, Any]]] = STATE_V2_EXAMPLE
 
     def __init__(
         self,

@@ -17,6 +17,9 @@ States = Sequence[Sequence[float]] | NDArray[np.float32]
 
 STATE: Final = TensorSpec("state", ("FP32",), (-1, STATE_DIM))
 STATE_EXAMPLE: Final = (0.93, 0.55, 0.12, 0.085, 0.0625, 0.062, 0.02, 0.12, 0.2, 0.6, 0.5)
+STATE_V2_EXAMPLE: Final[Sequence[Mapping[str, Any]]] = (
+    {"name": "state", "datatype": "FP32", "shape": [1, STATE_DIM], "data": list(STATE_EXAMPLE)},
+)
 STATE_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "array",
     "description": "A state: " + ", ".join(NAMES) + ", each normalized to [0, 1].",

@@ -6,6 +6,7 @@ once. Nothing past this seam sees a wire shape, and nothing before it sees a net
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -61,6 +62,31 @@ class Call(Generic[PayloadT, ResultT]):
     def is_abandoned(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return False
+
+
+class FutureCall(Call[PayloadT, ResultT]):
+    """A call that completes a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, payload: PayloadT, rows: int, trace: Trace) -> None:
+        super().__init__(payload, rows, trace)
+        self.future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, result: ResultT) -> None:
+        """Complete the future, unless its owner has gone."""
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Fail the future, unless its owner has gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the future's owner has gone."""
+        return self.future.cancelled()
 
 
 def deliver(call: Call[Any, ResultT], result: ResultT) -> None:

@@ -20,12 +20,11 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 from nimbusguard.contract.errors import NimbusGuardError, NotFound, Unavailable
 from nimbusguard.telemetry.spans import Tracer
 from serving.app import model_metadata, server_metadata
-from serving.calls import ModelService, OutputChoice, Trace
+from serving.calls import FutureCall, ModelService, OutputChoice, Trace
 from serving.grpc_codec import parse_request, response_message
 from serving.grpc_health import HealthServicer
 from serving.grpc_methods import Registrar
 from serving.metrics import ServingMetrics
-from serving.model import FutureCall
 from serving.settings import ServerSettings
 from serving.status import retry_after_of, status_of
 from serving.tracing import RequestIds, begin, trace_id_of, trace_of

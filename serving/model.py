@@ -6,7 +6,6 @@ the model as they call any other; they get the same answers through the same cod
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -16,37 +15,12 @@ from kserve import InferRequest, InferResponse, Model
 from kserve.errors import InferenceError, InvalidInput, ModelNotReady
 
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError, Unavailable
-from serving.calls import Call, ModelService, OutputChoice, Trace
+from serving.calls import FutureCall, ModelService, OutputChoice
 from serving.grpc_codec import parse_request, response_message
 from serving.tracing import RequestIds, trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
-
-
-class FutureCall(Call[PayloadT, ResultT]):
-    """A call that completes a future."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, payload: PayloadT, rows: int, trace: Trace) -> None:
-        super().__init__(payload, rows, trace)
-        self.future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-
-    def succeed(self, result: ResultT) -> None:
-        """Complete the future, unless its owner has gone."""
-        if not self.future.done():
-            self.future.set_result(result)
-
-    def fail(self, error: BaseException) -> None:
-        """Fail the future, unless its owner has gone."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether the future's owner has gone."""
-        return self.future.cancelled()
 
 
 class ServedModel(Model, Generic[PayloadT, ResultT]):

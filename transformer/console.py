@@ -6,7 +6,6 @@ answering costs what it did.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -20,8 +19,8 @@ from nimbusguard.console.api import Unseen
 from nimbusguard.console.decisions import Decision
 from nimbusguard.console.journal import Journal
 from nimbusguard.contract.actions import ScaleAction
-from nimbusguard.contract.messages import RowOptions
-from serving.calls import Call, Trace
+from nimbusguard.contract.messages import MetricRows, RowOptions
+from serving.calls import FutureCall, Trace
 from transformer.explanation import Explanations, TransformerExplanation
 from transformer.postprocess import DecisionBatch
 
@@ -47,26 +46,6 @@ class _Glimpse(NamedTuple):
     current: NDArray[np.int64]
     version: str
     options: Mapping[int, RowOptions]
-
-
-class ExplainCall(Call[Any, Explanations]):
-    """A call of the console's own."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, payload: Any, rows: int) -> None:
-        super().__init__(payload, rows, Trace(b"console"))
-        self.future: asyncio.Future[Explanations] = asyncio.get_running_loop().create_future()
-
-    def succeed(self, result: Explanations) -> None:
-        """Complete the future."""
-        if not self.future.done():
-            self.future.set_result(result)
-
-    def fail(self, error: BaseException) -> None:
-        """Fail it."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class TransformerSource:
@@ -146,7 +125,9 @@ class TransformerSource:
 
     async def explain(self, instance: Mapping[str, Any]) -> dict[str, Any]:
         """Asks the predictor, as `:explain` does."""
-        call = ExplainCall(*self._explanation.parse_v1({"instances": [instance]}))
+        payload, rows = self._explanation.parse_v1({"instances": [instance]})
+        trace = Trace(b"console")
+        call: FutureCall[MetricRows, Explanations] = FutureCall(payload, rows, trace)
         self._explanation.submit(call)
         answer: dict[str, Any] = orjson.loads(self._explanation.v1_body(await call.future))
         return answer

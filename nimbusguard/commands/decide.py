@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -22,33 +21,21 @@ from nimbusguard.client.instances import (
     Workload,
 )
 from nimbusguard.client.prometheus import PrometheusClient, PrometheusSettings
+from nimbusguard.commands.asking import LOCAL_ENDPOINT, add_flags, default_endpoint, read_payload
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import FEATURES, INDEX, NAMES
-from nimbusguard.settings import from_environ
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Payload = NamedMetrics | RawVector
-_LOCAL: Final = "http://127.0.0.1:8080"
-"""Where `nimbusguard serve` listens."""
 _REPLICAS: Final = ("current_replicas", "min_replicas", "max_replicas")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument(
-        "payload",
-        nargs="?",
-        help="JSON file of one instance, or of a body with `instances`; default stdin",
-    )
-    parser.add_argument(
-        "--endpoint",
-        metavar="URL",
-        help=f"the transformer; default KSERVE_ENDPOINT, else {_LOCAL}",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_flags(parser, endpoint=f"KSERVE_ENDPOINT, else {LOCAL_ENDPOINT}", printed="a table")
     source = parser.add_argument_group("a workload that Prometheus knows, instead of a payload")
     source.add_argument("--prometheus", metavar="URL", help="such as http://127.0.0.1:9090")
     source.add_argument("--namespace", metavar="N")
@@ -87,13 +74,6 @@ def _check_usage(args: argparse.Namespace) -> None:
             args.usage_error(f"--{name.replace('_', '-')} needs --prometheus")
 
 
-def default_endpoint(environ: Mapping[str, str]) -> str:
-    """The transformer that the environment names, else the one that `nimbusguard serve` starts."""
-    # The settings' own default is a name that resolves inside a cluster only.
-    is_set = environ.get("KSERVE_ENDPOINT", "").strip()
-    return from_environ(environ).kserve_endpoint if is_set else _LOCAL
-
-
 def _looked_up(args: argparse.Namespace) -> NamedMetrics:
     """The workload's features from Prometheus; NaN travels as absent."""
     with PrometheusClient(PrometheusSettings(endpoint=args.prometheus)) as client:
@@ -108,33 +88,6 @@ def _looked_up(args: argparse.Namespace) -> NamedMetrics:
 def _given(payload: str | None) -> Sequence[Payload]:
     """The instances of a payload."""
     return [_instance(item) for item in read_payload(payload)["instances"]]
-
-
-def read_payload(payload: str | None) -> dict[str, list[Any]]:
-    """A payload as a body: one as the transformer takes it, or of one instance alone.
-
-    Args:
-        payload: Path of a JSON file; None or `-` for standard input.
-
-    Raises:
-        InvalidRequest: It cannot be read, or is no JSON.
-    """
-    name = "standard input" if payload in (None, "-") else str(payload)
-    try:
-        text = sys.stdin.buffer.read() if payload in (None, "-") else Path(name).read_bytes()
-        document = orjson.loads(text)
-    except OSError as exc:
-        message = f"{name}: expected a readable file, got: {exc.strerror}"
-        raise InvalidRequest(message) from exc
-    except orjson.JSONDecodeError as exc:
-        message = f"{name}: expected JSON, got: {exc}"
-        raise InvalidRequest(message) from exc
-    if isinstance(document, dict) and isinstance(document.get("instances"), list):
-        return {"instances": document["instances"]}
-    if isinstance(document, dict) and isinstance(document.get("cluster_state"), dict):
-        beside = {key: value for key, value in document.items() if key != "cluster_state"}
-        return {"instances": [{**document["cluster_state"], **beside}]}
-    return {"instances": [document]}
 
 
 def _instance(document: Any) -> Payload:

@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from nimbusguard.client.endpoint import Endpoint
-from nimbusguard.commands.decide import default_endpoint, read_payload
+from nimbusguard.commands.asking import add_flags, default_endpoint, read_payload
 from nimbusguard.contract.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -27,15 +27,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument(
-        "payload",
-        nargs="?",
-        help="JSON file of one instance, or of a body with `instances`; default stdin",
-    )
-    parser.add_argument(
-        "--endpoint", metavar="URL", help="the transformer; default as for `nimbusguard decide`"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of bars")
+    add_flags(parser, endpoint="as for `nimbusguard decide`", printed="bars")
 
 
 def run(args: argparse.Namespace) -> int:

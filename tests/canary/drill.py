@@ -8,7 +8,6 @@ machine adds is small beside what is measured, and three times slower is three t
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import sys
@@ -27,7 +26,7 @@ import yaml
 from nimbusguard.cli import main
 from nimbusguard.contract.features import FEATURES
 from tests.images.container import answers, free_port
-from tests.isvc.load import Load
+from tests.isvc.load import Load, run_together
 from tests.live.processes import start, wait_until
 
 NAMESPACE = "nimbusguard-serving"
@@ -164,13 +163,7 @@ async def ask(stable: Pair, canary: Pair, seconds: float) -> tuple[Load, Load]:
         )
         for pair, share in ((stable, 1 - SHARE), (canary, SHARE))
     )
-
-    async def stop() -> None:
-        await asyncio.sleep(seconds)
-        for load in loads:
-            load.stop()
-
-    await asyncio.gather(stop(), *(load.run() for load in loads))
+    await run_together(loads, seconds)
     return loads[0], loads[1]
 
 

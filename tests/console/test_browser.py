@@ -7,14 +7,11 @@ predictor; the transformer's own page is asked what somebody asked it.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import jsonschema
@@ -26,7 +23,8 @@ from nimbusguard.console.schema import SCHEMAS
 from nimbusguard.contract.features import NAMES as FEATURES
 from tests.service.processes import MODEL, Server, running, until
 from tests.serving.in_process import ROW
-from tests.standin.process import stand_ins
+from tests.standin.process import Operator, stand_ins
+from tests.standin.process import operator as start_operator
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
@@ -37,33 +35,6 @@ DECISION_MS = 30_000
 """Two intervals of the operator: until another decision has surely been shown."""
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 FAULTS = (Path(__file__).parent / "faults.js").read_text()
-
-
-class Operator(NamedTuple):
-    """A running operator."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-
-def start_operator(environ: dict[str, str], folder: Path) -> Operator:
-    with (folder / "operator.jsonl").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "autoscaler"],
-            env=os.environ | environ,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("listening on port "), (folder / "operator.jsonl").read_text()
-    return Operator(process, f"http://127.0.0.1:{line.split()[-1]}")
-
-
-def stop_operator(operator: Operator) -> None:
-    operator.process.terminate()
-    operator.process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +51,7 @@ def operator(
     """One that has decided for every workload."""
     folder = tmp_path_factory.mktemp("operator")
     store = {"AUTOSCALER_EXPERIENCE_STORE": str(folder / "experience.db")}
-    running_one = start_operator(cluster | store, folder)
+    running_one = start_operator(cluster | store, folder / "operator.jsonl")
     try:
         overview = running_one.url + "/console/api/overview"
         until(
@@ -90,7 +61,7 @@ def operator(
         )
         yield running_one
     finally:
-        stop_operator(running_one)
+        running_one.process.end()
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +146,8 @@ def test_a_killed_operator_is_told(
     browser: Browser, cluster: dict[str, str], tmp_path: Path
 ) -> None:
     """Kill -9, as a node that dies; an operator that does not lead says so before that."""
-    operator = start_operator(cluster | {"AUTOSCALER_IDENTITY": "standby"}, tmp_path)
+    environment = cluster | {"AUTOSCALER_IDENTITY": "standby"}
+    operator = start_operator(environment, tmp_path / "operator.jsonl")
     context = browser.new_context()
     try:
         page = context.new_page()
@@ -183,8 +155,8 @@ def test_a_killed_operator_is_told(
         expect(page.locator("#live")).to_have_text("Live")
         expect(page.locator("#summary")).to_contain_text("ask the leader", timeout=DECISION_MS)
     finally:
-        operator.process.kill()
-        operator.process.communicate()
+        operator.process.popen.kill()
+        operator.process.end()
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer", timeout=15_000)
     context.close()
 

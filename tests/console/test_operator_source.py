@@ -16,37 +16,19 @@ from autoscaler.records import Experience
 from nimbusguard.console.journal import Journal
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.errors import InvalidRequest, PredictorUnavailable
+from tests.autoscaler.harness import experience as recorded
 from tests.console.harness import BASE
 
 START_S = 1_000_000.0
 
 
 def experience(number: int = 0, **changes: Any) -> Experience:
-    base: dict[str, Any] = {
+    own = {
         "decision_id": f"uid:stable:{number}",
-        "policy": "shop/web",
-        "target": "Deployment/web",
         "decided_at_s": START_S + 15.0 * number,
-        "interval_s": 15.0,
-        "mode": "act",
-        "arm": "stable",
         "raw": BASE.raw,
-        "state": None,
-        "allowed": (True,) * 5,
-        "q_values": (0.0, 0.0, 1.0, 0.0, 0.0),
-        "action": ScaleAction.NO_ACTION,
-        "propensity": 1.0,
-        "source": "kserve",
-        "asked": "kserve",
-        "answer_s": 0.01,
-        "model_version": "2",
-        "fingerprint": "f",
-        "current_replicas": 4,
-        "target_replicas": 4,
-        "applied": False,
-        "guard": ("PAUSED",),
     }
-    return Experience(**(base | changes))
+    return recorded(number, **(own | changes))
 
 
 def shadow(number: int = 0, **changes: Any) -> Experience:

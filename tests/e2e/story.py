@@ -22,7 +22,7 @@ import orjson
 from model_store.packaged import packaged_path
 from model_store.store import ModelStore, open_store
 from tests.e2e.exporter import features
-from tests.isvc.load import Load
+from tests.isvc.load import Load, run_together
 from tests.live.processes import start, wait_until
 from tests.pipelines.gateway import pushgateway
 from tests.pipelines.history import (
@@ -187,13 +187,7 @@ async def _ask(stable: Server, trial: Server) -> int:
         )
         for server, share in ((stable, 1 - SHARE), (trial, SHARE))
     ]
-
-    async def stop() -> None:
-        await asyncio.sleep(SECONDS_A_ROUND)
-        for load in loads:
-            load.stop()
-
-    await asyncio.gather(stop(), *(load.run() for load in loads))
+    await run_together(loads, SECONDS_A_ROUND)
     assert not any(load.failures for load in loads)
     return sum(load.sent for load in loads)
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kserve import InferInput, InferRequest, ModelRepository
 from kserve.errors import InvalidInput
-from kserve.protocol.dataplane import DataPlane
-from kserve.protocol.infer_type import RequestedOutput
 
 from nimbusguard.contract.tensors import TensorSpec
 from serving.calls import OutputChoice
-from serving.model import ServedModel
 from tests.serving.in_process import (
     MODEL,
     ROW,
@@ -21,14 +17,7 @@ from tests.serving.in_process import (
     predictor_service,
     transformer_service,
 )
-
-
-def data_plane(service: object) -> DataPlane:
-    registry = ModelRepository()
-    model = ServedModel(service)  # type: ignore[arg-type,var-annotated]
-    model.load()
-    registry.update(model)
-    return DataPlane(model_registry=registry)
+from tests.serving.sdk import data_plane, request_of
 
 
 async def test_explain_through_the_data_plane() -> None:
@@ -50,13 +39,7 @@ async def test_a_bad_body_is_the_sdks_invalid_input() -> None:
 
 async def test_attributions_by_name_through_the_data_plane() -> None:
     """V2, as over our fronts."""
-    tensor = InferInput(name="state", shape=[1, 11], datatype="FP32")
-    tensor.set_data_from_numpy(np.array([STATE], dtype=np.float32), binary_data=False)
-    request = InferRequest(
-        model_name=MODEL,
-        infer_inputs=[tensor],
-        request_outputs=[RequestedOutput("attributions")],
-    )
+    request = request_of("state", np.array([STATE], np.float32), "FP32", "attributions")
 
     answer, _ = await data_plane(predictor_service()).infer(MODEL, request)
 

@@ -22,6 +22,7 @@ from serving.calls import Trace
 from tests.service.stand_in import (
     Asked,
     Reply,
+    StandIn,
     grpc_answer,
     grpc_stand_in,
     rest_stand_in,
@@ -92,32 +93,33 @@ async def explain(client: PredictorClient, seconds: float = 10.0) -> Any:
     return await client.explain(STATE, [Trace(b"id")], time.perf_counter() + seconds)
 
 
+async def assert_one_of_our_errors(
+    client: PredictorClient, stand_in: StandIn, fault: Fault
+) -> None:
+    """The predictor has a fault, and whoever asks for an explanation gets the error of it."""
+    stand_in.reply, kind, message = fault
+
+    with pytest.raises(NimbusGuardError, match=message) as caught:
+        await explain(client)
+    await client.close()
+
+    assert type(caught.value) is kind
+
+
 @pytest.mark.parametrize("fault", REST)
 async def test_a_fault_over_rest_is_one_of_our_errors(fault: str) -> None:
     """With what was expected."""
-    reply, kind, message = REST[fault]
     with rest_stand_in() as stand_in:
-        stand_in.reply = reply
         client = RestPredictorClient("127.0.0.1", stand_in.port, "nimbusguard-dqn")
-        with pytest.raises(NimbusGuardError, match=message) as caught:
-            await explain(client)
-        await client.close()
-
-    assert type(caught.value) is kind
+        await assert_one_of_our_errors(client, stand_in, REST[fault])
 
 
 @pytest.mark.parametrize("fault", GRPC)
 async def test_a_fault_over_grpc_is_one_of_our_errors(fault: str) -> None:
     """The same errors as over REST."""
-    reply, kind, message = GRPC[fault]
     with grpc_stand_in() as stand_in:
-        stand_in.reply = reply
         client = GrpcPredictorClient("127.0.0.1", stand_in.port, "nimbusguard-dqn")
-        with pytest.raises(NimbusGuardError, match=message) as caught:
-            await explain(client)
-        await client.close()
-
-    assert type(caught.value) is kind
+        await assert_one_of_our_errors(client, stand_in, GRPC[fault])
 
 
 async def test_an_explanation_that_takes_too_long_meets_its_deadline() -> None:

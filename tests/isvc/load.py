@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,3 +109,14 @@ class Load:
         else:
             self.failures[f"{status}: {answer[:200].decode(errors='replace')}"] += 1
         return headers.get("connection", "").lower() != "close"
+
+
+async def run_together(loads: Sequence[Load], seconds: float) -> None:
+    """Send from all of them at once for some time, and return when every request is answered."""
+
+    async def stop() -> None:
+        await asyncio.sleep(seconds)
+        for load in loads:
+            load.stop()
+
+    await asyncio.gather(stop(), *(load.run() for load in loads))

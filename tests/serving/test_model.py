@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kserve import InferInput, InferRequest, ModelRepository
 from kserve.errors import InferenceError, InvalidInput, ModelNotReady
-from kserve.protocol.dataplane import DataPlane
 
 from model_store.probe import probe_states
 from nimbusguard.contract.errors import NonFiniteOutput
@@ -25,20 +23,7 @@ from tests.serving.in_process import (
     predictor_service,
     transformer_service,
 )
-
-
-def data_plane(service: Any) -> DataPlane:
-    registry = ModelRepository()
-    model = ServedModel(service)
-    model.load()
-    registry.update(model)
-    return DataPlane(model_registry=registry)
-
-
-def request_of(name: str, rows: np.ndarray, datatype: str) -> InferRequest:
-    tensor = InferInput(name=name, shape=list(rows.shape), datatype=datatype)
-    tensor.set_data_from_numpy(rows, binary_data=False)
-    return InferRequest(model_name=MODEL, infer_inputs=[tensor], request_id="7")
+from tests.serving.sdk import REQUEST_ID, data_plane, request_of
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
@@ -54,7 +39,7 @@ async def test_the_predictor_answers_the_data_plane_as_torch_does(rows: int) -> 
     assert np.abs(np.array(v1["predictions"]) - wanted).max() <= 1e-6
     (output,) = v2.outputs
     assert np.abs(output.as_numpy() - wanted).max() <= 1e-6
-    assert (v2.id, v2.model_version) == ("7", "1")
+    assert (v2.id, v2.model_version) == (REQUEST_ID, "1")
     assert v2.parameters["fingerprint"].string_param == FINGERPRINT
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.live.processes import Process, start
 
@@ -22,6 +23,13 @@ def environment_of(line: str) -> dict[str, str]:
     }
 
 
+class Operator(NamedTuple):
+    """A running operator, and where it listens."""
+
+    process: Process
+    url: str
+
+
 @contextmanager
 def stand_ins(policies: int) -> Iterator[dict[str, str]]:
     """API server, Prometheus and KServe with so many policies; the environment that leads there."""
@@ -32,8 +40,8 @@ def stand_ins(policies: int) -> Iterator[dict[str, str]]:
         process.end()
 
 
-def operator(environment: dict[str, str], log: Path) -> tuple[Process, str]:
-    """Start `python -m autoscaler`, for the caller to end; the process and its address."""
+def operator(environment: dict[str, str], log: Path) -> Operator:
+    """Start `python -m autoscaler`, for the caller to end."""
     process = start([sys.executable, "-m", "autoscaler"], environ=environment, log=log)
     try:
         line = process.first_line()
@@ -41,4 +49,4 @@ def operator(environment: dict[str, str], log: Path) -> tuple[Process, str]:
         process.end()
         raise AssertionError(log.read_text()) from None
     assert line.startswith("listening on port "), line
-    return process, f"http://127.0.0.1:{line.split()[-1]}"
+    return Operator(process, f"http://127.0.0.1:{line.split()[-1]}")
