@@ -132,7 +132,7 @@ def row_limit(rows: int) -> str:
         f" largest load of the table; all other limits were as shipped. With the {shipped:,} that"
         " are shipped it refuses a part of such a load with 503, and a closed loop that is refused"
         " asks again at once, so the table would measure refusals. Memory after the run is that of"
-        " this larger queue. The other sections measure ours with the limits as shipped."
+        " this larger queue. No other section raises it."
     )
 
 
