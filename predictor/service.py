@@ -36,7 +36,7 @@ from serving.batching import MicroBatcher
 from serving.calls import Call, ModelService, deliver
 from serving.metrics import ServingMetrics, ServingState
 from serving.settings import ServerSettings
-from serving.tracing import begin_batch, ending
+from serving.tracing import begin_batch
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class PredictorService(ModelService[States, QValues]):
         self._metrics.observe_batch(len(state))
         began = time.perf_counter()
         self._metrics.observe_stage("queue", began - calls[0].arrived)
-        self._metrics.observe_states(state)
+        self._metrics.observe_states(state, began)
         try:
             q_values = self._infer(calls, state)
         except NonFiniteOutput as error:
@@ -212,7 +212,7 @@ class PredictorService(ModelService[States, QValues]):
         batch = begin_batch(self._tracer, calls, len(state))
         if batch is None or self._tracer is None:
             return self._network.infer(state)
-        with ending(batch), ending(self._tracer.start("forward", Kind.INTERNAL, batch)):
+        with batch, self._tracer.start("forward", Kind.INTERNAL, batch):
             return self._network.infer(state)
 
 

@@ -6,8 +6,7 @@ one event loop, so plain integers do; a collector turns them into metrics when t
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from prometheus_client.registry import Collector
 from nimbusguard import __version__
 from nimbusguard.contract.actions import ACTION_NAMES
 from nimbusguard.contract.features import NAMES, STATE_DIM
-from serving.distributions import ColumnDistributions, Distribution
+from serving.distributions import ColumnDistributions, Distribution, merged
 
 LATENCY_BUCKETS_S: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -30,8 +29,7 @@ ROW_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0
 STATE_BUCKETS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Tenths of a feature's range, and its lower bound by itself: what is idle, imputed or clipped."""
 MARGIN_BUCKETS: Final = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_PENDING_ANSWERS: Final = 1024
-_PENDING_BATCHES: Final = 256
+_PENDING_BATCHES: Final = 64
 """Batches whose decisions are counted together; of one row or of thousands."""
 _PENDING_ROWS: Final = 16_384
 """Rows of them at most: 0.6 MiB."""
@@ -53,8 +51,6 @@ class Decided(NamedTuple):
     version: str
     actions: NDArray[np.int64]
     """Indices (B,)."""
-    margins: NDArray[np.float64]
-    """How clear the choices were (B,)."""
     clipped: NDArray[np.bool_]
     """(B, F)."""
     imputed: NDArray[np.bool_]
@@ -66,9 +62,7 @@ class ServingMetrics(Collector):
 
     def __init__(self, component: str, model_name: str) -> None:
         self._labels = [component, model_name]
-        self._answered: dict[tuple[str, str], array[float]] = {}
-        self._requests: dict[tuple[str, str], int] = {}
-        self._latency: dict[str, Distribution] = {}
+        self._answered: dict[tuple[str, str], Distribution] = {}
         self._stages: dict[str, Distribution] = {}
         self._batch_rows = Distribution(ROW_BUCKETS)
         # From 0 on: a rate does not see a series' first value. Only the transformer counts these.
@@ -93,28 +87,10 @@ class ServingMetrics(Collector):
         """One answer: its route, its HTTP status or gRPC code, how long it took, and its trace."""
         answered = self._answered.get((route, status))
         if answered is None:
-            answered = self._answered[route, status] = array("d")
-        answered.append(seconds)
-        if len(answered) >= _PENDING_ANSWERS:
-            self._count_answers()
+            answered = self._answered[route, status] = Distribution(LATENCY_BUCKETS_S)
+        answered.observe(seconds)
         if trace_id is not None:
-            self._latency_of(route).exemplify(seconds, trace_id)
-
-    def _latency_of(self, route: str) -> Distribution:
-        latency = self._latency.get(route)
-        if latency is None:
-            latency = self._latency[route] = Distribution(LATENCY_BUCKETS_S)
-        return latency
-
-    def _count_answers(self) -> None:
-        """Count what was answered since the last time: many at once cost a third."""
-        for (route, status), seconds in self._answered.items():
-            if not seconds:
-                continue
-            key = (route, status)
-            self._requests[key] = self._requests.get(key, 0) + len(seconds)
-            self._latency_of(route).observe_all(seconds)
-            del seconds[:]
+            answered.exemplify(seconds, trace_id)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """How long one stage of a batch took."""
@@ -131,9 +107,13 @@ class ServingMetrics(Collector):
         """The raw features (B, F) of one batch, which must not change afterwards."""
         self._last_rows = rows
 
-    def observe_states(self, states: NDArray[np.float32]) -> None:
-        """The states (B, F) of one batch, which must not change afterwards."""
-        self._states.observe(states)
+    def observe_states(self, states: NDArray[np.float32], at: float) -> None:
+        """The states (B, F) of one batch, which must not change afterwards, and when it began."""
+        self._states.observe(states, at)
+
+    def observe_margins(self, margins: NDArray[np.float64], at: float) -> None:
+        """How clear the choices (B,) of one batch were, and when it was answered."""
+        self._margins.observe(margins, at)
 
     def observe_decisions(self, decided: Decided) -> None:
         """The decisions of one batch; its arrays must not change afterwards."""
@@ -165,7 +145,6 @@ class ServingMetrics(Collector):
                     self._actions[key] = self._actions.get(key, 0) + amount
         if not decided:
             return
-        self._margins.observe(np.concatenate([each.margins for each in decided])[:, None])
         for event in ("clipped", "imputed"):
             mask = np.concatenate([getattr(each, event) for each in decided])  # (N, F)
             for feature in np.flatnonzero(mask.any(axis=0)) if mask.any() else ():
@@ -179,12 +158,10 @@ class ServingMetrics(Collector):
     @property
     def requests(self) -> dict[tuple[str, str], int]:
         """Answers so far, by route and status."""
-        self._count_answers()
-        return dict(self._requests)
+        return {key: answered.total for key, answered in self._answered.items()}
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, as prometheus_client wants them."""
-        self._count_answers()
         self._count_decisions()
         base = ["component", "model_name"]
         requests = CounterMetricFamily(
@@ -192,16 +169,17 @@ class ServingMetrics(Collector):
             "Requests answered, by route and by HTTP status or gRPC code.",
             labels=[*base, "route", "status"],
         )
-        for pair, amount in self._requests.items():
+        for pair, amount in self.requests.items():
             requests.add_metric([*self._labels, *pair], amount)
         yield requests
         yield self._histograms(
             "nimbusguard_request_duration_seconds", "From a whole request to its answer.", "route",
-            self._latency,
+            self._latency(),
         )  # fmt: skip
         yield self._histograms(
-            "nimbusguard_stage_duration_seconds", "Stages of one batch.", "stage", self._stages
-        )
+            "nimbusguard_stage_duration_seconds", "Stages of one batch.", "stage",
+            {stage: [distribution] for stage, distribution in self._stages.items()},
+        )  # fmt: skip
         batches = HistogramMetricFamily("nimbusguard_batch_rows", "Rows of one batch.", labels=base)
         batches.add_metric(self._labels, *self._batch_rows.buckets())
         yield batches
@@ -267,12 +245,19 @@ class ServingMetrics(Collector):
             margins.add_metric(self._labels, *counted)
         yield margins
 
+    def _latency(self) -> dict[str, list[Distribution]]:
+        """How long answers took, by route."""
+        routes: dict[str, list[Distribution]] = {}
+        for (route, _), answered in self._answered.items():
+            routes.setdefault(route, []).append(answered)
+        return routes
+
     def _histograms(
-        self, name: str, text: str, label: str, values: dict[str, Distribution]
+        self, name: str, text: str, label: str, values: Mapping[str, Sequence[Distribution]]
     ) -> HistogramMetricFamily:
         family = HistogramMetricFamily(name, text, labels=["component", "model_name", label])
-        for key, distribution in values.items():
-            family.add_metric([*self._labels, key], *distribution.buckets())
+        for key, distributions in values.items():
+            family.add_metric([*self._labels, key], *merged(distributions))
         return family
 
     def _counter_of(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -101,14 +100,3 @@ def begin_explanation(tracer: Tracer | None, kind: Kind, trace: Trace) -> Span |
     if tracer is None or trace.span is None:
         return None
     return tracer.start("explain", kind, trace.span)
-
-
-@contextmanager
-def ending(span: Span) -> Iterator[Span]:
-    """End a span with the block, with the error that leaves it if one does."""
-    try:
-        yield span
-    except BaseException as error:
-        span.end(f"{type(error).__name__}: {error}")
-        raise
-    span.end()

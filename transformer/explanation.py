@@ -24,7 +24,7 @@ from nimbusguard.contract.tensors import InferResponse, OutputTensor, TensorSpec
 from nimbusguard.telemetry.spans import Kind, Tracer
 from serving.calls import Call, ModelService, Trace, deliver, refuse
 from serving.metrics import ServingMetrics
-from serving.tracing import begin_explanation, ending
+from serving.tracing import begin_explanation
 from transformer import explain_schema, schema
 from transformer.explain_tensors import HopExplanation
 from transformer.explain_words import Explained, document_of
@@ -209,7 +209,7 @@ class TransformerExplanation(ModelService[MetricRows, Explanations]):
         elif (hop := begin_explanation(self._tracer, Kind.CLIENT, trace)) is None:
             answer = await self._client.explain(state, [untraced(trace)], deadline_at)
         else:
-            with ending(hop):
+            with hop:
                 answer = await self._client.explain(state, [handed_on(trace, hop)], deadline_at)
         self._metrics.observe_stage("explain", time.perf_counter() - asked)
         return answer

@@ -33,7 +33,7 @@ from serving.calls import Call, ModelService, deliver, refuse
 from serving.deadlines import Deadlines
 from serving.metrics import Decided, ServingMetrics, ServingState
 from serving.settings import ServerSettings
-from serving.tracing import begin_batch, ending
+from serving.tracing import begin_batch
 from transformer import schema
 from transformer.console import TransformerSource
 from transformer.explanation import TransformerExplanation
@@ -286,7 +286,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         self._metrics.observe_stage("queue", began - calls[0].arrived)
         self._metrics.observe_batch(len(prepared.state))
         self._metrics.observe_values(resolved.values)
-        self._metrics.observe_states(prepared.state)
+        self._metrics.observe_states(prepared.state, began)
         asked = time.perf_counter()
         self._metrics.observe_stage("preprocess", asked - began)
         try:
@@ -304,14 +304,9 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         batch = decide(prepared, answer.q_values, answering)
         choice = batch.choice
         self._metrics.observe_decisions(
-            Decided(
-                answer.model_version,
-                choice.action,
-                choice.margin,
-                prepared.clipped,
-                prepared.imputed,
-            )
+            Decided(answer.model_version, choice.action, prepared.clipped, prepared.imputed)
         )
+        self._metrics.observe_margins(choice.margin, answered)
         start = 0
         for call in calls:
             stop = start + call.rows
@@ -332,7 +327,7 @@ class TransformerService(ModelService[MetricRows, Decisions]):
         if batch is None:
             traces[0] = untraced(traces[0])
             return await self._client.infer(state, traces, deadline_at)
-        with ending(batch), ending(self._tracer.start("predict", Kind.CLIENT, batch)) as hop:
+        with batch, self._tracer.start("predict", Kind.CLIENT, batch) as hop:
             traces[0] = handed_on(traces[0], hop)
             return await self._client.infer(state, traces, deadline_at)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Final, Protocol
+from types import TracebackType
+from typing import Final, Protocol, Self
 
 Value = str | int | float | bool
 NOTHING: Final[Mapping[str, Value]] = {}
@@ -22,7 +23,7 @@ class Kind(Enum):
 
 
 class Span(Protocol):
-    """One piece of work of a sampled request."""
+    """One piece of work of a sampled request; as a context, it ends with its block."""
 
     name: str
     """What kind of work, not which; may change until the span ends."""
@@ -47,6 +48,17 @@ class Span(Protocol):
 
     def end(self, error: str | None = None) -> None:
         """The work is done, or failed for this reason."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End, with the error that leaves the block if one does."""
 
 
 class Tracer(Protocol):

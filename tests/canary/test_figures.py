@@ -124,7 +124,8 @@ def test_the_series_are_those_that_the_servers_export() -> None:
     metrics = ServingMetrics("predictor", "m")
     metrics.observe_request("v2_infer", "200", 0.001)
     one_row = np.zeros((1, STATE_DIM), dtype=np.bool_)
-    metrics.observe_decisions(Decided("2", np.array([2]), np.array([0.5]), one_row, one_row))
+    metrics.observe_decisions(Decided("2", np.array([2]), one_row, one_row))
+    metrics.observe_margins(np.array([0.5]), 0.0)
     exported = {
         sample.name: set(sample.labels) for metric in metrics.collect() for sample in metric.samples
     }

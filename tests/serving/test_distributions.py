@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from serving.distributions import ColumnDistributions, Distribution
+from serving.distributions import ColumnDistributions, Distribution, merged
 from serving.metrics import LATENCY_BUCKETS_S, ServingMetrics
 
 BOUNDS = (0.0, 0.25, 0.5, 1.0)
@@ -35,7 +35,7 @@ def test_columns_are_counted_as_one_by_one(batches: list[NDArray[np.float64]]) -
     """Bounds belong to their bucket, NaN to none."""
     counted = ColumnDistributions(3, BOUNDS)
     for batch in batches:
-        counted.observe(batch)
+        counted.observe(batch, 0.0)
 
     for column, (buckets, total) in enumerate(counted.buckets()):
         values = [v for batch in batches for v in batch[:, column].tolist() if v == v]
@@ -47,7 +47,7 @@ def test_rows_at_equal_distances_stand_for_a_large_matrix() -> None:
     """A hundred of a thousand, from the first to the last tenth."""
     counted = ColumnDistributions(1, BOUNDS)
 
-    counted.observe(np.linspace(0.0, 1.0, 1000)[:, None])
+    counted.observe(np.linspace(0.0, 1.0, 1000), 0.0)
 
     ((buckets, _),) = counted.buckets()
     total = buckets[-1][1]
@@ -55,17 +55,37 @@ def test_rows_at_equal_distances_stand_for_a_large_matrix() -> None:
     assert abs(buckets[1][1] / total - 0.25) < 0.02
 
 
-@given(values=st.lists(st.floats(-1, 2), min_size=1))
-def test_many_values_are_counted_as_one_by_one(values: list[float]) -> None:
-    """The same counts and the same sum."""
-    together, apart = Distribution(BOUNDS), Distribution(BOUNDS)
+def test_the_first_rows_of_a_second_stand_for_it() -> None:
+    """At most 2,048 and one matrix; the next second has as many again, and a look begins one."""
+    counted = ColumnDistributions(1, BOUNDS)
 
-    together.observe_all(values)
-    for value in values:
-        apart.observe(value)
+    def total_after(seconds: float, at: float) -> float:
+        for step in range(100):
+            counted.observe(np.full(100, 0.5), at + seconds * step / 100)
+        return float(counted.buckets()[0][0][-1][1])
 
-    assert together.buckets()[0] == apart.buckets()[0]
-    assert together.buckets()[1] == pytest.approx(apart.buckets()[1])
+    assert total_after(0.99, at=7.0) == 2100.0
+    assert total_after(2.0, at=8.0) == 3 * 2100.0
+    assert total_after(0.99, at=20.0) == 4 * 2100.0
+
+
+@given(
+    parts=st.lists(st.lists(st.sampled_from(BOUNDS) | st.floats(-1, 2)), min_size=1, max_size=3),
+    copies=st.sampled_from([1, 200]),
+)
+def test_values_are_counted_as_one_by_one(parts: list[list[float]], copies: int) -> None:
+    """Whether they wait for a look or were counted before it, in one distribution or several."""
+    distributions = [Distribution(BOUNDS) for _ in parts]
+    for distribution, values in zip(distributions, parts, strict=True):
+        for value in values * copies:
+            distribution.observe(value)
+    everything = [value for values in parts for value in values * copies]
+
+    assert sum(distribution.total for distribution in distributions) == len(everything)
+    for _ in range(2):  # looking changes nothing
+        buckets, total = merged(distributions)
+        assert [bucket[1] for bucket in buckets] == naive(everything)
+        assert total == pytest.approx(sum(everything), abs=1e-9)
 
 
 def test_an_answer_is_counted_by_the_next_scrape() -> None:
