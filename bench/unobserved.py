@@ -1,7 +1,8 @@
 """`python -m bench.unobserved transformer|predictor …`: a server that records nothing.
 
 What `bench observability` compares with. It is the shipped server with every recording method of
-its metrics replaced by nothing; there is no such switch in the product.
+its metrics, and of the histograms that its fronts hold, replaced by nothing; there is no such
+switch in the product.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import runpy
 import sys
 
+from serving.distributions import Distribution
 from serving.metrics import ServingMetrics
 
 
@@ -18,9 +20,10 @@ def recording_methods() -> list[str]:
 
 
 def silence() -> None:
-    """Replace them all."""
-    for name in recording_methods():
-        setattr(ServingMetrics, name, _nothing)
+    """Replace them all, and what the fronts call of single histograms."""
+    recording = [(ServingMetrics, name) for name in recording_methods()]
+    for kind, name in (*recording, (Distribution, "observe")):
+        setattr(kind, name, _nothing)
 
 
 def _nothing(*_: object) -> None:

@@ -29,6 +29,7 @@ from nimbusguard.contract.tensors import (
 from nimbusguard.telemetry.spans import Tracer
 from serving.calls import Call, ModelService, OutputChoice, Trace
 from serving.console import ConsoleRoutes
+from serving.distributions import Distribution
 from serving.http_message import HttpRequest
 from serving.metrics import ServingMetrics
 from serving.openapi import openapi_document
@@ -65,6 +66,7 @@ class RestApp(Generic[PayloadT, ResultT]):
         self._metrics = metrics
         self._choice = OutputChoice(service)
         self._tracer = tracer
+        self._answers: dict[tuple[str, int], Distribution] = {}
         self._openapi = orjson.dumps(openapi_document(service))
         self._routes = self._make_routes()
 
@@ -87,10 +89,14 @@ class RestApp(Generic[PayloadT, ResultT]):
     def observe(self, request: HttpRequest, status: int) -> None:
         """Count an answer."""
         seconds = time.perf_counter() - request.started
+        answers = self._answers.get((request.route, status))
+        if answers is None:
+            answers = self._metrics.answers(request.route, str(status))
+            self._answers[request.route, status] = answers
+        answers.observe(seconds)
         span = None if request.trace is None else request.trace.span
-        trace_id = None if span is None else span.trace_id
-        self._metrics.observe_request(request.route, str(status), seconds, trace_id)
         if span is not None:
+            answers.exemplify(seconds, span.trace_id)
             span.set("http.response.status_code", status)
             span.end(f"answered {status}" if status >= _SERVER_ERROR else None)
         if logger.isEnabledFor(logging.DEBUG):

@@ -85,12 +85,17 @@ class ServingMetrics(Collector):
         self, route: str, status: str, seconds: float, trace_id: str | None = None
     ) -> None:
         """One answer: its route, its HTTP status or gRPC code, how long it took, and its trace."""
-        answered = self._answered.get((route, status))
-        if answered is None:
-            answered = self._answered[route, status] = Distribution(LATENCY_BUCKETS_S)
-        answered.observe(seconds)
+        answers = self.answers(route, status)
+        answers.observe(seconds)
         if trace_id is not None:
-            answered.exemplify(seconds, trace_id)
+            answers.exemplify(seconds, trace_id)
+
+    def answers(self, route: str, status: str) -> Distribution:
+        """How long the answers of one route with one status took; it stays the same object."""
+        answers = self._answered.get((route, status))
+        if answers is None:
+            answers = self._answered[route, status] = Distribution(LATENCY_BUCKETS_S)
+        return answers
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """How long one stage of a batch took."""

@@ -13,6 +13,7 @@ from bench.records import Document, Measurement, Observed
 from bench.report import observability_table
 from bench.targets import judge
 from bench.unobserved import recording_methods, silence
+from serving.distributions import Distribution
 from serving.metrics import ServingMetrics
 from tests.bench.test_report import ORIGIN, measured
 
@@ -28,14 +29,16 @@ def test_the_silent_pair_records_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     """Every method by which a server records does nothing; a scrape still works."""
     for name in recording_methods():
         monkeypatch.setattr(ServingMetrics, name, getattr(ServingMetrics, name))
+    monkeypatch.setattr(Distribution, "observe", Distribution.observe)
     metrics = ServingMetrics("transformer", "m")
 
     silence()
     metrics.observe_request("v1_predict", "200", 0.1)
+    metrics.answers("v1_predict", "200").observe(0.1)
     metrics.observe_batch(7)
 
     assert len(recording_methods()) >= 8
-    assert metrics.requests == {}
+    assert set(metrics.requests.values()) == {0}
     assert sum(1 for _ in metrics.collect()) > 10
 
 
