@@ -62,8 +62,13 @@ def read_requests(path: Path) -> list[bytes]:
     return requests
 
 
-def parse_result(output: str, *, generator_cores: float) -> Load:
+def parse_result(output: str, *, generator_cores: float, seconds: float | None = None) -> Load:
     """Read the line that `wrk.lua` prints.
+
+    Args:
+        output: All that it printed.
+        generator_cores: CPU seconds of the generator per second.
+        seconds: In which it ran; None if it ran all the time, as the line has it.
 
     Raises:
         LoadFailedError: There is no such line.
@@ -74,7 +79,7 @@ def parse_result(output: str, *, generator_cores: float) -> Load:
             kinds = ("connect", "read", "write", "status", "timeout")
             return Load(
                 requests=fields["requests"],
-                seconds=fields["duration_us"] / 1e6,
+                seconds=fields["duration_us"] / 1e6 if seconds is None else seconds,
                 p50_ms=fields["p50_us"] / 1e3,
                 p99_ms=fields["p99_us"] / 1e3,
                 max_ms=fields["max_us"] / 1e3,
@@ -83,6 +88,12 @@ def parse_result(output: str, *, generator_cores: float) -> Load:
             )
     msg = f"expected a line that starts with {_MARK!r} from wrk, got {output[-500:]!r}"
     raise LoadFailedError(msg)
+
+
+def wrk_command(port: int, requests_file: Path, *, connections: int, seconds: int) -> list[str]:
+    """The command line; arguments as of `run_wrk`."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    return [*command, "-s", str(_SCRIPT), f"http://127.0.0.1:{port}", "--", str(requests_file)]
 
 
 def run_wrk(port: int, requests_file: Path, *, connections: int, seconds: int) -> Load:
@@ -97,8 +108,7 @@ def run_wrk(port: int, requests_file: Path, *, connections: int, seconds: int) -
     Raises:
         LoadFailedError: `wrk` is missing, failed, or printed no result.
     """
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    command += ["-s", str(_SCRIPT), f"http://127.0.0.1:{port}", "--", str(requests_file)]
+    command = wrk_command(port, requests_file, connections=connections, seconds=seconds)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     try:

@@ -1,14 +1,14 @@
 """`bench observability`: what metrics and traces cost, as a share of throughput.
 
-Three pairs take turns within a round: one that records nothing, one with metrics as shipped, one
-with metrics and traces of one request in a hundred to a collector. Each round turns the order
-around, and the cost is the median of the ratios within rounds, so that a machine that becomes
-slower in between does not count.
+Three pairs take turns of a fraction of a second: one that records nothing, one with metrics as
+shipped, one with metrics and traces of one request in a hundred to a collector. The cost is the
+median of the ratios within rounds.
 """
 
 from __future__ import annotations
 
 import http.client
+import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,16 +16,27 @@ from enum import Enum
 from typing import Final
 
 from bench.load import LoadFailedError, run_wrk
-from bench.measure import Options, Requests, check, measure, prepare
+from bench.measure import Options, Requests, check, prepare
 from bench.payloads import Form
 from bench.plan import Workload
-from bench.processes import ProcessSpec, Server, free_ports, running
+from bench.processes import (
+    ProcessSpec,
+    Server,
+    busy_cpu_seconds,
+    cpu_seconds,
+    free_ports,
+    running,
+    settle,
+)
 from bench.records import Measurement, Observed
 from bench.systems import OURS, Side, launch
+from bench.turns import take_turns
 
-ROUNDS: Final = 3
-"""Times as many rounds as the table has: a few percent are to be seen here."""
-SECONDS: Final = 2
+TURNS: Final = 12
+"""Of each pair in a round: each of the six orders twice."""
+_TURN_S: Final = {1: 0.25, 1000: 1.0}
+"""Length of a turn, by rows: 64 of 8,000 requests, or 16 of 350, are under way at its end."""
+_WARM_UP_S: Final = 2
 _RATIO: Final = "0.01"
 _WORKLOADS: Final = (
     Workload(side=Side.PAIR, form=Form.NAMED, rows=1, connections=64),
@@ -70,17 +81,12 @@ def run_observability(options: Options) -> tuple[Observed, ...]:
 def _compare(workload: Workload, pairs: dict[Pair, list[Server]], options: Options) -> Observed:
     requests = prepare(workload, options)
     for servers in pairs.values():
-        _warm_up(servers, workload, requests)
+        check(servers, workload, requests)
+        port = servers[-1].spec.port
+        run_wrk(port, requests.file, connections=workload.connections, seconds=_WARM_UP_S)
     rounds: dict[Pair, list[Measurement]] = defaultdict(list)
-    for number in range(options.rounds * ROUNDS):
-        order = list(pairs) if number % 2 else list(reversed(pairs))
-        for pair in order:
-            measurement = measure(
-                pairs[pair],
-                requests.file,
-                connections=workload.connections,
-                seconds=max(options.seconds, SECONDS),
-            )
+    for _ in range(options.rounds):
+        for pair, measurement in zip(pairs, _round(workload, pairs, requests), strict=True):
             rounds[pair].append(measurement)
         shown = ", ".join(f"{pair.value} {rounds[pair][-1].rate:.0f}" for pair in Pair)
         options.say(f"{workload.title}, requests/s: {shown}")
@@ -92,9 +98,37 @@ def _compare(workload: Workload, pairs: dict[Pair, list[Server]], options: Optio
     )
 
 
-def _warm_up(servers: list[Server], workload: Workload, requests: Requests) -> None:
-    check(servers, workload, requests)
-    run_wrk(servers[-1].spec.port, requests.file, connections=workload.connections, seconds=SECONDS)
+def _round(
+    workload: Workload, pairs: dict[Pair, list[Server]], requests: Requests
+) -> list[Measurement]:
+    """All pairs in turns; what else was busy on the machine is said of the whole round."""
+    everything = [server for servers in pairs.values() for server in servers]
+    settle(everything)
+    before = {server.pid: cpu_seconds(server.pid) for server in everything}
+    busy_before, began = busy_cpu_seconds(), time.perf_counter()
+    loads = take_turns(
+        [servers[-1].spec.port for servers in pairs.values()],
+        requests.file,
+        connections=workload.connections,
+        turns=TURNS,
+        turn_s=_TURN_S[workload.rows],
+    )
+    elapsed, busy = time.perf_counter() - began, busy_cpu_seconds() - busy_before
+    spent = {pid: cpu_seconds(pid) - start for pid, start in before.items()}
+    mine = sum(spent.values()) + sum(load.generator_cores * load.seconds for load in loads)
+    return [
+        Measurement(
+            rate=load.rate,
+            p50_ms=load.p50_ms,
+            p99_ms=load.p99_ms,
+            errors=load.errors,
+            cpu_us=sum(spent[server.pid] for server in servers) / max(load.requests, 1) * 1e6,
+            server_cores=max(spent[server.pid] for server in servers) / load.seconds,
+            generator_cores=load.generator_cores,
+            other_cores=max(busy - mine, 0.0) / elapsed,
+        )
+        for servers, load in zip(pairs.values(), loads, strict=True)
+    ]
 
 
 def _specs(pair: Pair, options: Options, endpoint: str) -> list[ProcessSpec]:
