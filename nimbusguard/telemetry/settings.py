@@ -24,8 +24,7 @@ class TracingSettings:
     Without it nothing is traced, and OpenTelemetry is not even imported."""
     ratio: float = 0.01
     """`NIMBUSGUARD_TRACING_RATIO`. Share of requests that begin a trace here, 0 to 1; a caller that
-    sends `traceparent` decides for itself. One in a hundred costs a request 0.65 µs of CPU
-    on average, about 2 % at the limit of one pod (docs/metrics.md)."""
+    sends `traceparent` decides for itself. What one in a hundred costs: docs/metrics.md."""
 
 
 def _collector(text: str) -> str:

@@ -24,6 +24,7 @@ from bench.plan import Workload, full_plan, waiting_rows
 from bench.poison import Client, is_refused, is_right, servers_apart, side_by_side
 from bench.processes import Server, running
 from bench.systems import OURS, Side, System, launch
+from bench.turns import paused, take_turns
 from training.export import export_files
 from training.network import NetworkConfig, QNetwork
 
@@ -266,3 +267,32 @@ def test_servers_leave_a_core_to_the_clients(options: Options) -> None:
     assert all((cores == before - mine) is (len(before) >= 3) for cores in theirs)
     assert len(mine) == (1 if len(before) >= 3 else len(before))
     assert os.sched_getaffinity(0) == before
+
+
+def test_loads_take_turns_and_lose_nothing(const: Server, options: Options) -> None:
+    """Each has its own seconds, and what waited while it stood still is an answer like others."""
+    workload = single(Side.PREDICTOR, Form.ARRAYS)
+    requests = prepare(workload, options)
+    ports = [const.spec.port] * 3
+
+    loads = take_turns(ports, requests.file, connections=4, turns=6, turn_s=0.1)
+
+    assert len(loads) == 3
+    for load in loads:
+        assert load.requests > 100
+        assert load.errors == 0
+        assert 0.6 <= load.seconds < 1.2
+        assert 0.0 < load.generator_cores <= 1.1
+
+
+def test_a_generator_ends_with_its_block(const: Server, options: Options) -> None:
+    """Also when nobody reads what it saw."""
+    requests = prepare(single(Side.PREDICTOR, Form.ARRAYS), options)
+
+    with (
+        pytest.raises(ZeroDivisionError),
+        paused(const.spec.port, requests.file, connections=1) as load,
+    ):
+        raise ZeroDivisionError
+
+    assert load.process.returncode is not None
