@@ -8,20 +8,24 @@ each of them by the same. A p99 is that of both runs together. Rounds are short 
 one interruption of a few hundredths of a second is the p99 of a whole second; the median over the
 rounds leaves it out.
 
-The clients have a core of their own, as callers on other machines have. A refusal comes at once and
-wakes them; on a core that they share with a server, that holds the server up before it has asked
-the predictor for the good rows. Every answer beside the poisonous client is compared with torch,
-after the run that it belongs to: a client that parses between two requests queues behind itself.
+The three clients are one process and the fourth is another, with a core each, as callers on other
+machines have. A refusal comes at once and wakes whoever sent the row: on a core that it shares with
+a server, that holds the server up before it has asked the predictor for the good rows, and in one
+process with the three it holds up those who measure. Every answer beside the poisonous client is
+compared with torch, after the run that it belongs to: a client that parses between two requests
+queues behind itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing
 import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -50,13 +54,13 @@ CONNECTIONS: Final = 16
 _SHARE: Final = 0.5
 """Of the capacity that the four clients use together: below it, p99 is not that of a full queue."""
 _CLIENT_RATE: Final = 2400.0
-"""Requests per second at which the four clients, one Python process, are busy a sixth of the time.
-At 6,000 their own queue was most of p99, and that scattered by a third between rounds."""
+"""Requests per second of all four, at which the process of three is busy an eighth of the time. At
+6,000 its own queue was most of p99, and that scattered by a third between rounds."""
 _ROUNDS: Final = 3
 """Times as many rounds as the table has."""
-_CORES: Final = 3
-"""One for each server and one for the clients."""
-_CONNECT_S: Final = 0.2
+_CORES: Final = 4
+"""One for each server and each process of clients."""
+_CONNECT_S: Final = 0.3
 _GRACE_S: Final = 5.0
 _WORKLOAD: Final = Workload(side=Side.PAIR, form=Form.ARRAYS, rows=1, connections=64)
 
@@ -159,7 +163,7 @@ def run_poison(options: Options) -> Poison:
     bad = Client(requests=poisonous_requests(), accept=is_refused)
     p99: dict[Mix, list[float]] = defaultdict(list)
     answers = right = refusals = poisonous = 0
-    with servers_apart(options) as servers:
+    with fourth_client() as elsewhere, servers_apart(options) as servers:
         check(servers, _WORKLOAD, requests)
         port = servers[-1].spec.port
         capacity = run_wrk(port, requests.file, connections=64, seconds=4).rate
@@ -170,7 +174,9 @@ def run_poison(options: Options) -> Poison:
             for mix in order_of(number):
                 fourth = bad if mix is Mix.POISONED else good
                 settle(servers)
-                *three, last = side_by_side(port, [*[good] * (CLIENTS - 1), fourth], phase)
+                *three, last = side_by_side(
+                    port, [good] * (CLIENTS - 1), phase, (fourth, elsewhere)
+                )
                 traces[mix] += [seen.trace for seen in three]
                 if mix is Mix.POISONED:
                     answers += sum(seen.sent for seen in three)
@@ -195,9 +201,9 @@ def run_poison(options: Options) -> Poison:
 
 @contextmanager
 def servers_apart(options: Options) -> Iterator[list[Server]]:
-    """Ours on all cores but the last, which is left to this process; with two or less, shared."""
+    """Ours on all cores but the last two, which are left to the clients; with fewer, shared."""
     cores = sorted(os.sched_getaffinity(0))
-    theirs, mine = (cores[:-1], cores[-1:]) if len(cores) >= _CORES else (cores, cores)
+    theirs, mine = (cores[:-2], cores[-2:-1]) if len(cores) >= _CORES else (cores, cores)
     try:
         os.sched_setaffinity(0, theirs)  # what is started now inherits it, with all its threads
         with running(launch(OURS, options.model_file).specs, options.scratch) as servers:
@@ -207,15 +213,56 @@ def servers_apart(options: Options) -> Iterator[list[Server]]:
         os.sched_setaffinity(0, cores)
 
 
-def side_by_side(port: int, clients: Sequence[Client], phase: Phase) -> list[Seen]:
-    """Let clients send at the same rate at the same time, each over its own connections."""
-    keepers = [Keeper() for _ in clients]
+@contextmanager
+def fourth_client() -> Iterator[Executor]:
+    """A process for the fourth client, on the last core."""
+    cores = sorted(os.sched_getaffinity(0))
+    own = cores[-1:] if len(cores) >= _CORES else cores
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, os.sched_setaffinity, (0, own)) as executor:
+        executor.submit(os.getpid).result()  # it is there before anything is measured
+        yield executor
+
+
+def side_by_side(
+    port: int,
+    clients: Sequence[Client],
+    phase: Phase,
+    elsewhere: tuple[Client, Executor] | None = None,
+) -> list[Seen]:
+    """Let clients send at the same rate at the same time, each over its own connections.
+
+    Args:
+        port: Of loopback.
+        clients: In this process.
+        phase: What each sends.
+        elsewhere: One more client, and the process that it runs in; it is the last of the result.
+    """
+    start_at = time.monotonic() + _CONNECT_S  # a clock of the machine, not of a process
+    last = None
+    if elsewhere is not None:
+        client, executor = elsewhere
+        last = executor.submit(_send, port, [client.requests], phase, start_at)
+    found = _send(port, [client.requests for client in clients], phase, start_at)
+    if elsewhere is not None and last is not None:
+        clients = [*clients, elsewhere[0]]
+        found += last.result()
+    return [
+        Seen(client=client, trace=trace, answers=answers)
+        for client, (trace, answers) in zip(clients, found, strict=True)
+    ]
+
+
+def _send(
+    port: int, requests: Sequence[Sequence[bytes]], phase: Phase, start_at: float
+) -> list[tuple[Trace, Sequence[tuple[int, int, bytes]]]]:
+    """The requests of several clients from this process; what became of them, and the answers."""
+    keepers = [Keeper() for _ in requests]
 
     async def run() -> list[Trace]:
-        start_at = time.monotonic() + _CONNECT_S
         loops = [
-            OpenLoop(port, client.requests, (phase,), keeper.keep)
-            for client, keeper in zip(clients, keepers, strict=True)
+            OpenLoop(port, each, (phase,), keeper.keep)
+            for each, keeper in zip(requests, keepers, strict=True)
         ]
         runs = [
             loop.run(connections=CONNECTIONS, start_at=start_at, grace_s=_GRACE_S) for loop in loops
@@ -224,10 +271,7 @@ def side_by_side(port: int, clients: Sequence[Client], phase: Phase) -> list[See
 
     with _collector_at_rest():
         traces = uvloop.run(run())
-    return [
-        Seen(client=client, trace=trace, answers=keeper.answers)
-        for client, trace, keeper in zip(clients, traces, keepers, strict=True)
-    ]
+    return [(trace, keeper.answers) for trace, keeper in zip(traces, keepers, strict=True)]
 
 
 @contextmanager

@@ -21,7 +21,14 @@ from bench.load import read_requests, run_wrk
 from bench.measure import Options, check, entry, measure, prepare
 from bench.payloads import Form
 from bench.plan import Workload, full_plan, waiting_rows
-from bench.poison import Client, is_refused, is_right, servers_apart, side_by_side
+from bench.poison import (
+    Client,
+    fourth_client,
+    is_refused,
+    is_right,
+    servers_apart,
+    side_by_side,
+)
 from bench.processes import Server, running
 from bench.systems import OURS, Side, System, launch
 from bench.turns import paused, take_turns
@@ -250,22 +257,30 @@ def test_answers_are_checked_after_the_load(options: Options, const: Server) -> 
     checks = (is_right(prepared.q_values), is_refused, is_ok)
     clients = [Client(requests=requests, accept=each) for each in checks]
 
-    seen = side_by_side(const.spec.port, clients, Phase(rate=200.0, seconds=0.3))
+    phase = Phase(rate=200.0, seconds=0.3)
+    with fourth_client() as elsewhere:
+        seen = side_by_side(const.spec.port, clients, phase, (clients[-1], elsewhere))
 
-    assert [each.sent for each in seen] == [60, 60, 60]
-    assert [each.right() for each in seen] == [0, 0, 60]
+    assert [each.sent for each in seen] == [60, 60, 60, 60]
+    assert [each.right() for each in seen] == [0, 0, 60, 60]
 
 
-def test_servers_leave_a_core_to_the_clients(options: Options) -> None:
-    """Where there are three: the clients' core is no server's, and afterwards all is as before."""
+def test_servers_leave_cores_to_the_clients(options: Options) -> None:
+    """Where there are four: no two share one, and afterwards all is as before."""
     before = os.sched_getaffinity(0)
+    enough = len(before) >= 4
 
-    with servers_apart(replace(options, model_file=MODEL_FILE)) as servers:
+    with (
+        fourth_client() as elsewhere,
+        servers_apart(replace(options, model_file=MODEL_FILE)) as servers,
+    ):
         mine = os.sched_getaffinity(0)
         theirs = [os.sched_getaffinity(server.pid) for server in servers]
+        fourth = elsewhere.submit(os.sched_getaffinity, 0).result()
 
-    assert all((cores == before - mine) is (len(before) >= 3) for cores in theirs)
-    assert len(mine) == (1 if len(before) >= 3 else len(before))
+    assert all(cores == (before - mine - fourth if enough else before) for cores in theirs)
+    assert [len(mine), len(fourth)] == ([1, 1] if enough else [len(before)] * 2)
+    assert mine != fourth or not enough
     assert os.sched_getaffinity(0) == before
 
 
