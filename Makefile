@@ -86,7 +86,7 @@ isvc-down: $(VENV)/.dev ## Remove what isvc-up started
 	$(BIN)/python -m tests.isvc down
 
 .PHONY: bench bench-quick
-# Needs `wrk` (Debian: apt install wrk). About 24 minutes; nothing else should run on the machine.
+# Needs `wrk` (Debian: apt install wrk). Half an hour; nothing else should run on the machine.
 bench: $(VENV)/.dev ## Measure ours beside the SDK and the raw web server; writes bench/results.md
 	$(BIN)/python -m bench all --date "$$(date -u +%F)" $(ARGS)
 
