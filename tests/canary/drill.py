@@ -59,6 +59,14 @@ class Pair:
         return [f"127.0.0.1:{port}" for port in (self.transformer, self.predictor)]
 
 
+def slow_hop(stack: ExitStack, predictor: int, hop_s: float, error_share: float = 0.0) -> int:
+    """A proxy before a predictor that takes so long, and fails this share; gives back its port."""
+    command = ["tests/canary/faults.py", str(predictor), str(hop_s), str(error_share)]
+    proxy = start([sys.executable, *command])
+    stack.callback(proxy.end)
+    return int(proxy.first_line())
+
+
 class Drill:
     """Starts the parts; everything ends with the stack."""
 
@@ -109,10 +117,7 @@ class Drill:
         return self._store / "nimbusguard-dqn" / version
 
     def _transformer(self, predictor: int, hop_s: float, error_share: float) -> int:
-        command = ["tests/canary/faults.py", str(predictor), str(hop_s), str(error_share)]
-        proxy = start([sys.executable, *command])
-        self._stack.callback(proxy.end)
-        hop = int(proxy.first_line())
+        hop = slow_hop(self._stack, predictor, hop_s, error_share)
         flags = [f"--predictor_host=127.0.0.1:{hop}", "--predictor_protocol=v2"]
         return self._server(["-m", "transformer", *flags], ready=False)
 

@@ -21,6 +21,7 @@ import orjson
 
 from model_store.packaged import packaged_path
 from model_store.store import ModelStore, open_store
+from tests.canary.drill import HOP_S, slow_hop
 from tests.e2e.exporter import features
 from tests.isvc.load import Load, run_together
 from tests.live.processes import start, wait_until
@@ -141,14 +142,14 @@ def _train(folder: Path, url: str, store: ModelStore, gateway: str) -> Told:
 def _served(
     stack: ExitStack, folder: Path, store: ModelStore, version: str
 ) -> tuple[Server, Server]:
-    """Predictor and transformer of a version."""
+    """Predictor and transformer of a version; the hop takes its time, as in the canary drill."""
     number = sum(1 for _ in folder.glob("predictor-*.log"))
     directory = folder / "store" / NAME / version
     assert store.verify(NAME, version)
     predictor = stack.enter_context(
         running("predictor", folder / f"predictor-{number}.log", f"--model_dir={directory}")
     )
-    host = f"--predictor_host=127.0.0.1:{predictor.http_port}"
+    host = f"--predictor_host=127.0.0.1:{slow_hop(stack, predictor.http_port, HOP_S)}"
     transformer = stack.enter_context(
         running("transformer", folder / f"transformer-{number}.log", host)
     )
