@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Final, NamedTuple, Protocol
 
@@ -74,16 +74,11 @@ def step(name: str, kind: Kind = Kind.INTERNAL) -> Iterator[Evaluation | None]:
 @contextmanager
 def _as_current(one: Evaluation) -> Iterator[Evaluation]:
     token = _CURRENT.set(one)
-    error = None
     try:
-        yield one
-    except BaseException as exc:
-        error = f"{type(exc).__name__}: {exc}"
-        raise
+        with nullcontext() if one.span is None else one.span:
+            yield one
     finally:
         _CURRENT.reset(token)
-        if one.span is not None:
-            one.span.end(error)
 
 
 class Client(Protocol):

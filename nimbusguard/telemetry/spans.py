@@ -6,9 +6,9 @@ Without a tracer nothing here costs anything: a service that has none holds None
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 Value = str | int | float | bool
 NOTHING: Final[Mapping[str, Value]] = {}
@@ -22,8 +22,11 @@ class Kind(Enum):
     INTERNAL = "internal"
 
 
-class Span(Protocol):
-    """One piece of work of a sampled request; as a context, it ends with its block."""
+class Span(AbstractContextManager["Span", None], Protocol):
+    """One piece of work of a sampled request; as a context, it ends with its block.
+
+    An error that leaves the block is the span's.
+    """
 
     name: str
     """What kind of work, not which; may change until the span ends."""
@@ -48,17 +51,6 @@ class Span(Protocol):
 
     def end(self, error: str | None = None) -> None:
         """The work is done, or failed for this reason."""
-
-    def __enter__(self) -> Self:
-        """Itself."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End, with the error that leaves the block if one does."""
 
 
 class Tracer(Protocol):
