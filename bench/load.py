@@ -18,6 +18,7 @@ import orjson
 
 _SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 _MARK: Final = "RESULT "
+NO_WRK: Final = "expected the program wrk (Debian: apt install wrk), found none"
 
 
 class LoadFailedError(Exception):
@@ -116,8 +117,7 @@ def run_wrk(port: int, requests_file: Path, *, connections: int, seconds: int) -
             command, capture_output=True, text=True, timeout=seconds + 60, check=True
         )
     except FileNotFoundError as error:
-        msg = "expected the program wrk (Debian: apt install wrk), found none"
-        raise LoadFailedError(msg) from error
+        raise LoadFailedError(NO_WRK) from error
     except subprocess.SubprocessError as error:
         msg = f"{' '.join(command)} failed: {error}"
         raise LoadFailedError(msg) from error

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.expected import ask, check_answer, direct_q_values
-from bench.load import run_wrk, write_requests
+from bench.load import Load, run_wrk, write_requests
 from bench.payloads import Body, draw_rows, http_request, render
 from bench.plan import (
     BODIES,
@@ -106,15 +106,26 @@ def measure(
     busy = busy_cpu_seconds() - busy_before
     spent = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
     mine = sum(spent) + load.generator_cores * elapsed
+    return measurement_of(load, spent, other_cores=max(busy - mine, 0.0) / elapsed)
+
+
+def measurement_of(load: Load, spent_s: Sequence[float], *, other_cores: float) -> Measurement:
+    """What a load saw, and what it cost.
+
+    Args:
+        load: One system's.
+        spent_s: CPU seconds of each process of the system.
+        other_cores: CPU seconds per second of everything else on the machine.
+    """
     return Measurement(
         rate=load.rate,
         p50_ms=load.p50_ms,
         p99_ms=load.p99_ms,
         errors=load.errors,
-        cpu_us=sum(spent) / max(load.requests, 1) * 1e6,
-        server_cores=max(spent) / load.seconds,
+        cpu_us=sum(spent_s) / max(load.requests, 1) * 1e6,
+        server_cores=max(spent_s) / load.seconds,
         generator_cores=load.generator_cores,
-        other_cores=max(busy - mine, 0.0) / elapsed,
+        other_cores=other_cores,
     )
 
 
@@ -131,9 +142,13 @@ def run_table(plan: Sequence[Turn], options: Options) -> Table:
     rounds: dict[tuple[Workload, System], list[Measurement]] = defaultdict(list)
     with ExitStack() as stack:
         servers = {
-            system: stack.enter_context(running(launched.specs, options.scratch))
+            system: stack.enter_context(
+                running(
+                    launch(system, options.model_file, max_waiting_rows=limit).specs,
+                    options.scratch,
+                )
+            )
             for system in systems
-            for launched in [launch(system, options.model_file, max_waiting_rows=limit)]
         }
         requests = _check_all(plan, servers, options)
         measured, total = 0, options.rounds * sum(len(turn.systems) for turn in plan)

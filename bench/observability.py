@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final
 
 from bench.load import LoadFailedError, run_wrk
-from bench.measure import Options, Requests, check, prepare
+from bench.measure import Options, Requests, check, measurement_of, prepare
 from bench.payloads import Form
 from bench.plan import Workload
 from bench.processes import (
@@ -32,7 +32,7 @@ from bench.records import Measurement, Observed
 from bench.systems import OURS, Side, launch
 from bench.turns import take_turns
 
-TURNS: Final = 12
+_TURNS: Final = 12
 """Of each pair in a round: each of the six orders twice."""
 _TURN_S: Final = {1: 0.25, 1000: 1.0}
 """Length of a turn, by rows: 64 of 8,000 requests, or 16 of 350, are under way at its end."""
@@ -110,23 +110,15 @@ def _round(
         [servers[-1].spec.port for servers in pairs.values()],
         requests.file,
         connections=workload.connections,
-        turns=TURNS,
+        turns=_TURNS,
         turn_s=_TURN_S[workload.rows],
     )
     elapsed, busy = time.perf_counter() - began, busy_cpu_seconds() - busy_before
     spent = {pid: cpu_seconds(pid) - start for pid, start in before.items()}
     mine = sum(spent.values()) + sum(load.generator_cores * load.seconds for load in loads)
+    other_cores = max(busy - mine, 0.0) / elapsed
     return [
-        Measurement(
-            rate=load.rate,
-            p50_ms=load.p50_ms,
-            p99_ms=load.p99_ms,
-            errors=load.errors,
-            cpu_us=sum(spent[server.pid] for server in servers) / max(load.requests, 1) * 1e6,
-            server_cores=max(spent[server.pid] for server in servers) / load.seconds,
-            generator_cores=load.generator_cores,
-            other_cores=max(busy - mine, 0.0) / elapsed,
-        )
+        measurement_of(load, [spent[server.pid] for server in servers], other_cores=other_cores)
         for servers, load in zip(pairs.values(), loads, strict=True)
     ]
 

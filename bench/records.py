@@ -283,7 +283,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """One workload without recording, with metrics, and with traces too; one entry a round."""
+    """One workload without recording, with metrics, and with traces too; one entry a round.
+
+    The pairs take turns, so the few requests that wait while theirs stands still are in its p99.
+    """
 
     workload: str
     silent: tuple[Measurement, ...]

@@ -325,8 +325,7 @@ def observability_table(observed: Sequence[Observed]) -> str:
     return (
         f"{len(observed[0].silent)} rounds. Within one the three pairs take turns of a quarter of"
         " a second, or a second, in every order; seconds are those of a pair's own turns. The last"
-        " two"
-        " columns are medians of the ratios within rounds.\n\n" + markdown(header, rows)
+        " two columns are medians of the ratios within rounds.\n\n" + markdown(header, rows)
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.load import Load, LoadFailedError, parse_result, wrk_command
+from bench.load import NO_WRK, Load, LoadFailedError, parse_result, wrk_command
 from bench.processes import cpu_seconds
 
 _FOREVER_S: Final = 3600
@@ -78,8 +78,7 @@ def paused(port: int, requests_file: Path, *, connections: int) -> Iterator[Paus
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     except FileNotFoundError as error:
-        message = "expected the program wrk (Debian: apt install wrk), found none"
-        raise LoadFailedError(message) from error
+        raise LoadFailedError(NO_WRK) from error
     with process:
         try:
             os.kill(process.pid, signal.SIGSTOP)
