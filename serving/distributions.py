@@ -104,7 +104,7 @@ class ColumnDistributions:
     """One histogram for each column of matrices that come in batches.
 
     They show how values are distributed, not how many there were: a thousand rows tell that as well
-    as a million, and counting every row took 3 % of the time of a server at its limit. So of a
+    as a million, and counting every row took 0.14 µs of the 18 that a row by itself costs. So of a
     large matrix rows at equal distances stand for all, and of a second its first rows.
 
     Args:
