@@ -55,13 +55,20 @@ class LaneSettings:
     """Busy pods at load 1 in those lanes; in every other one there is no request at all."""
     idle_initial: tuple[int, int] = (1, 12)
     """Pods when an idle lane begins."""
+    scarce_ratio: float = 0.05
+    """Share of the exploring lanes that begin with far too few pods, as after a restart or a surge.
+    The guard answers a doubling by itself, and real traffic at its start never is one: a network
+    that had not seen it left saturated workloads alone."""
+    scarce_initial: tuple[float, float] = (0.1, 0.6)
+    """Pods over busy pods when such a lane begins."""
     scale: tuple[float, float] = (0.5, 1.5)
     """Busy pods at load 1 over the objective's in the exploring lanes; uniform in its logarithm."""
     initial: tuple[float, float] = (0.9, 2.0)
     """Pods over busy pods when an exploring lane begins."""
-    guarded_ratio: float = 0.5
+    guarded_ratio: float = 0.75
     """Share of lanes in which the guard stands between policy and cluster. The others are raw, so
-    that the policy stays fit to be used without it."""
+    that the policy stays fit to be used without it; there an action always differs from another,
+    in the guard only where the guard leaves it free, so the raw ones weigh more than they are."""
     guard: GuardSettings = field(default_factory=GuardSettings)
     """The rails of the guarded lanes."""
     simulator: SimulatorSettings = LEARNING_RANGES
@@ -203,7 +210,10 @@ class ClusterEnvironment:
             return self._idle(real, rng)
         scale = real.scale * float(np.exp(rng.uniform(*np.log(settings.scale))))
         busy = scale * float(real.workload.at(np.array([real.start_s + 0.5]))[0])
-        pods = int(np.ceil(busy * rng.uniform(*settings.initial))) + int(rng.integers(3))
+        if kind < settings.generated_ratio + settings.idle_ratio + settings.scarce_ratio:
+            pods = int(busy * rng.uniform(*settings.scarce_initial))
+        else:
+            pods = int(np.ceil(busy * rng.uniform(*settings.initial))) + int(rng.integers(3))
         return replace(real, scale=scale, initial_replicas=max(pods, 1))
 
     def _idle(self, real: Episode, rng: np.random.Generator) -> Episode:

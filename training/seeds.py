@@ -19,10 +19,9 @@ import orjson
 import torch
 
 from training import checkpoint
-from training.calibrate import Figures, calibrate, choose
+from training.calibrate import Figures, calibrate, choose, limits_for
 from training.dqn import EpochRecord
 from training.evaluate import Court, best_within
-from training.gate import GateSettings
 from training.lanes import ClusterEnvironment, LaneSettings
 from training.lineup import FAMILIES
 from training.measured import read_arrivals
@@ -153,8 +152,7 @@ def name_candidate(directory: Path, seeds: Sequence[int], objective: Objective) 
     """The seed that costs least within the gate's limits on the calibration windows."""
     found = [read_calibration(directory, seed) for seed in seeds]
     options = [Figures(*(float(each[name]) for name in Figures._fields)) for each in found]
-    limits = GateSettings(violation_budget_ratio=objective.violation_budget_ratio)
-    chosen = choose(options, limits)
+    chosen = choose(options, limits_for(objective))
     best = seeds[chosen]
     document = {"seed": best, "multiplier": found[chosen]["multiplier"], "seeds": list(seeds)}
     (directory / CANDIDATE_FILE).write_bytes(_json(document))

@@ -30,17 +30,17 @@ class StaffingRule:
     The defaults were found by the cross-entropy method on training days (docs/training.md).
     """
 
-    safety: float = 0.6
+    safety: float = 0.3
     """Spare pods below which pods are added, in units of the square root of the busy pods."""
     band: float = 1.0
     """Pods above that before any is removed."""
     far: float = 5.0
     """Pods above that before two are removed at once."""
-    quiet: float = 0.6
+    quiet: float = 1.0
     """Requests in flight over busy pods below which a pod may be removed."""
-    crowded: float = 1.23
+    crowded: float = 1.5
     """Requests in flight over pods, beyond `slack`, from which a pod is added."""
-    jammed: float = 1.55
+    jammed: float = 1.9
     """The same from which two are added."""
     slack: float = 3.3
     """Requests in flight that say nothing, however few the pods."""

@@ -4,7 +4,7 @@ A network may add replicas freely; it may remove them only as far as the rule of
 over its stabilization window, does not object. The same code runs in the operator, with one row,
 and in training, with thousands of rows, so that a policy is trained and judged inside the rails
 that it will be run in. The network has no memory; the guard's tells a rough workload from a smooth
-one, and holds on to replicas longer, and to more of them, where the load is rough. Pure: the memory
+one, and keeps in reserve what a load as rough as it has been may want next. Pure: the memory
 between two decisions is a value that goes in and comes out, and `now_s` is an argument.
 """
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nimbusguard.contract.actions import CHANGES
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX
+from nimbusguard.policy.reserve import Held, ReserveSettings, carried_by, hold, needed
 from nimbusguard.policy.roughness import UNKNOWN, Watched, watch
 
 _CPU = INDEX["cpu_utilization"]
@@ -34,31 +35,24 @@ SLOTS: Final = 64
 _ALL: Final = np.int64(10**6)
 # A product that is whole on paper must not be lifted to the next integer by rounding.
 _ROUNDING: Final = 1e-9
-_LOWEST_TARGET: Final = 0.5
-"""No roughness makes the HPA rule keep more than two pods for each busy one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardSettings:
-    """Every rule of the guard as a number."""
+class GuardSettings(ReserveSettings):
+    """Every rule of the guard as a number; those of the reserve are in its own module."""
 
     hpa_target: float = 0.9
     """CPU utilization at which the HPA rule would run the workload, as ratio of the limit. A
     removal never goes below the replicas that this rule wants, or wanted within the window. Higher
     than an HPA would be set, because the network above it sees queue and latency too."""
-    target_drop: float = 1.0
-    """How far `hpa_target` falls for each unit of roughness above `smooth`: what a network without
-    memory cannot know is kept as headroom where it is needed."""
-    smooth: float = 0.05
-    """Roughness up to which a workload gets no headroom for it."""
-    stabilization_window_s: float = 1800.0
-    """Longest time for which a wish of the HPA rule holds, seconds; 0 asks only for the newest. The
-    window is over absolute wishes, so a policy of steps of two comes down in its own time once the
-    window has passed, instead of by two in each window; docs/training.md has the sweep."""
-    shortest_window_s: float = 300.0
-    """The window of a smooth workload, unless the longest is shorter: that of the HPA."""
-    window_growth_s: float = 3000.0
-    """Seconds of window for each unit of roughness, between the shortest and the longest."""
+    stabilization_window_s: float = 300.0
+    """Time for which a wish of the HPA rule holds, seconds; 0 asks only for the newest. The window
+    is over absolute wishes, so a policy of steps of two comes down in its own time once the window
+    has passed, instead of by two in each window. That of the HPA: the reserve holds on longer, and
+    to more, where that is worth it; docs/training.md has the sweep."""
+    reserve_steps: int = 2
+    """Most replicas that the guard adds in one decision to have the reserve. 0: the reserve only
+    keeps replicas from being removed."""
     burst_ratio: float = 2.0
     """Demand over ready replicas from which on steps of two are too slow, and the guard itself
     adds what is missing. 0 turns the rule off."""
@@ -73,12 +67,10 @@ class GuardSettings:
     """Seconds between two decisions: the time in which a backlog found now should be worked off."""
 
     def __post_init__(self) -> None:
+        ReserveSettings.__post_init__(self)
         _require(self.stabilization_window_s >= 0, "stabilization_window_s", "at least 0")
         _require(0 < self.hpa_target <= 1, "hpa_target", "above 0 and at most 1")
-        _require(self.target_drop >= 0, "target_drop", "at least 0")
-        _require(self.smooth >= 0, "smooth", "at least 0")
-        _require(self.shortest_window_s >= 0, "shortest_window_s", "at least 0")
-        _require(self.window_growth_s >= 0, "window_growth_s", "at least 0")
+        _require(self.reserve_steps >= 0, "reserve_steps", "at least 0")
         _require(self.burst_ratio == 0 or self.burst_ratio > 1, "burst_ratio", "0 or above 1")
         _require(self.burst_headroom >= 1, "burst_headroom", "at least 1")
         _require(0 < self.calm_utilization <= 1, "calm_utilization", "above 0 and at most 1")
@@ -98,6 +90,9 @@ class Rule(IntFlag):
     """A removal was held, or made smaller, because the HPA rule wanted the replicas of late."""
     BURST = 8
     """Replicas were added because demand is a multiple of what is ready."""
+    RESERVE = 16
+    """Replicas were added, or a removal was held or made smaller, because a load as rough as this
+    one has been may want them next."""
 
 
 class GuardMemory(NamedTuple):
@@ -117,6 +112,11 @@ class GuardMemory(NamedTuple):
     """Running mean of the busy pods over about a minute (B,); NaN until CPU was seen."""
     mean_square: NDArray[np.float64]
     """Running mean square of their relative distance from it, roughness squared (B,)."""
+    peak: NDArray[np.float64]
+    """Highest demand of late, in busy pods, leaking towards the newest (B,); NaN until one is
+    known."""
+    mean: NDArray[np.float64]
+    """Running mean of the demand, in busy pods (B,); NaN until one is known."""
 
     @property
     def roughness(self) -> NDArray[np.float64]:
@@ -145,7 +145,7 @@ def start(count: int, now_s: float) -> GuardMemory:
     """Memory of `count` workloads of which nothing is known.
 
     What is unknown might have needed every replica there is, so nothing is removed before a whole
-    window has been seen; and it might be rough, so that window is a long one.
+    window has been seen; and what is found then counts as the demand of late.
     """
     return GuardMemory(
         np.full((count, SLOTS), _ALL, dtype=np.int64),
@@ -155,6 +155,8 @@ def start(count: int, now_s: float) -> GuardMemory:
         np.full(count, np.nan),
         np.full(count, np.nan),
         np.full(count, UNKNOWN**2),
+        np.full(count, np.nan),
+        np.full(count, np.nan),
     )
 
 
@@ -200,8 +202,8 @@ def judge(
     """
     change = CHANGES[action]  # (B,)
     rules = np.zeros_like(current)
-    wanted = _hpa_wish(settings, memory, raw, current)  # (B,)
-    memory = _remember(settings, memory, wanted, raw, now_s)
+    wanted = _hpa_wish(settings, raw, current)  # (B,)
+    memory = _remember(settings, memory, wanted, raw, current, now_s)
 
     wish = current + change
     target = np.maximum(wish, np.minimum(current, wanted))
@@ -210,6 +212,10 @@ def judge(
     wish = target
     target = np.maximum(wish, np.minimum(current, _highest_wish(settings, memory, now_s)))
     rules |= np.where(target != wish, int(Rule.STABILIZATION), 0)
+
+    wish = target
+    target = np.maximum(wish, _reserve(settings, memory, current))
+    rules |= np.where(target != wish, int(Rule.RESERVE), 0)
 
     wish = target
     target = np.maximum(wish, _burst_wish(settings, memory, raw, current))
@@ -235,6 +241,7 @@ def _remember(
     memory: GuardMemory,
     wanted: NDArray[np.int64],
     raw: NDArray[np.float64],
+    current: NDArray[np.int64],
     now_s: float,
 ) -> GuardMemory:
     rate, cpu = raw[:, _RATE], raw[:, _CPU]
@@ -253,34 +260,41 @@ def _remember(
     wishes[row, slot] = np.where(opens, wanted, np.maximum(wanted, wishes[row, slot]))
     wished_s[row, slot] = now_s
     opened_s = np.where(opens, now_s, memory.opened_s)
-    watched = Watched(memory.level, memory.mean_square)
-    watched = watch(watched, cpu * raw[:, _PODS], settings.interval_s)
     known = np.where(calm, learnt, known)
-    return GuardMemory(wishes, wished_s, slot, opened_s, known, *watched)
+    # Requests times their cost are a scrape newer than CPU, but the cost has to be known.
+    busy = cpu * raw[:, _PODS]
+    demand = np.where(np.isnan(known), busy, known * rate)
+    watched = watch(Watched(memory.level, memory.mean_square), demand, settings.interval_s)
+    found = carried_by(settings, current, np.sqrt(watched.mean_square))
+    held = hold(settings, Held(memory.peak, memory.mean), demand, found, settings.interval_s)
+    return GuardMemory(wishes, wished_s, slot, opened_s, known, *watched, *held)
 
 
 def _highest_wish(settings: GuardSettings, memory: GuardMemory, now_s: float) -> NDArray[np.int64]:
-    window_s = np.maximum(settings.shortest_window_s, settings.window_growth_s * memory.roughness)
-    window_s = np.minimum(window_s, settings.stabilization_window_s)
-    recent = now_s - memory.wished_s <= window_s[:, None]
+    recent = now_s - memory.wished_s <= settings.stabilization_window_s
     highest: NDArray[np.int64] = np.where(recent, memory.wishes, 0).max(axis=1)
     return highest
 
 
 def _hpa_wish(
-    settings: GuardSettings,
-    memory: GuardMemory,
-    raw: NDArray[np.float64],
-    current: NDArray[np.int64],
+    settings: GuardSettings, raw: NDArray[np.float64], current: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Pods that bring CPU to its target, without tolerance; the current ones if CPU is unknown."""
     busy = raw[:, _CPU] * raw[:, _PODS]
     unknown = ~np.isfinite(busy)
-    rough = np.maximum(memory.roughness - settings.smooth, 0.0)
-    lowest = min(_LOWEST_TARGET, settings.hpa_target)
-    target = np.maximum(settings.hpa_target - settings.target_drop * rough, lowest)
-    wish = np.ceil(np.where(unknown, 0.0, busy) / target - _ROUNDING)
+    wish = np.ceil(np.where(unknown, 0.0, busy) / settings.hpa_target - _ROUNDING)
     return np.where(unknown, current, wish.astype(np.int64))
+
+
+def _reserve(
+    settings: GuardSettings, memory: GuardMemory, current: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Replicas that the reserve asks for: all that it needs to add, a little more to remove."""
+    need = needed(settings, Held(memory.peak, memory.mean), memory.roughness)  # (B,)
+    least = np.ceil(need - _ROUNDING).astype(np.int64)
+    kept = np.ceil(need + settings.slack - _ROUNDING).astype(np.int64)
+    added = np.minimum(least, current + settings.reserve_steps)
+    return np.maximum(added, np.minimum(kept, current))
 
 
 def _burst_wish(

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-UNKNOWN: Final = 0.3
+UNKNOWN: Final = 0.15
 """Taken for granted of a workload that has not been watched yet: as rough as the roughest known."""
 _LEVEL_MEMORY_S: Final = 60.0
 _ROUGHNESS_MEMORY_S: Final = 1800.0

@@ -1,0 +1,120 @@
+"""What a load as rough as it has been may want next: the replicas that the guard keeps in reserve.
+
+A network without memory sees one minute, and cannot tell a load that jumps by a third from one
+minute to the next from a load that does not. The reserve remembers two numbers of a workload: the
+highest demand of late, which leaks away within minutes, and the mean of the last quarter of an
+hour. Above each stand a share that grows with the roughness, for jumps, and a multiple of its
+square root, for the counting noise of single requests. Pure; numpy only.
+
+Source: square-root staffing, S. Halfin and W. Whitt, "Heavy-traffic limits for queues with many
+exponential servers", 1981; for the share, any safety stock in units of a forecast's deviation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nimbusguard.contract.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveSettings:
+    """How much is kept, and for how long. Found on the calibration windows (docs/training.md)."""
+
+    smooth: float = 0.04
+    """Roughness that gets no headroom: a smooth service has as much."""
+    peak_headroom: float = 1.4
+    """Pods kept above the peak, as share of it, for each unit of roughness above `smooth`."""
+    mean_headroom: float = 3.6
+    """The same above the mean."""
+    peak_margin: float = 0.4
+    """Pods kept above the peak for each of its square root."""
+    mean_margin: float = 0.3
+    """The same above the mean."""
+    fall_s: float = 120.0
+    """Time constant with which the peak leaks towards the newest demand, seconds."""
+    mean_s: float = 900.0
+    """Time constant of the mean, seconds."""
+    slack: float = 0.8
+    """Pods above the reserve below which none is removed: what was just added is not removed at
+    the next breath."""
+
+    def __post_init__(self) -> None:
+        names = ("smooth", "peak_headroom", "mean_headroom", "peak_margin", "mean_margin", "slack")
+        for name in names:
+            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        for name in ("fall_s", "mean_s"):
+            _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+
+
+class Held(NamedTuple):
+    """What is remembered of B workloads, in busy pods; NaN until a demand was known."""
+
+    peak: NDArray[np.float64]
+    """Highest demand of late, leaking towards the newest (B,)."""
+    mean: NDArray[np.float64]
+    """Running mean (B,)."""
+
+
+def hold(
+    settings: ReserveSettings,
+    held: Held,
+    demand: NDArray[np.float64],
+    found: NDArray[np.float64],
+    interval_s: float,
+) -> Held:
+    """Take one observation in.
+
+    Args:
+        settings: How fast things are forgotten.
+        held: What is remembered.
+        demand: Busy pods that the load wants (B,); one that is not finite changes nothing.
+        found: Busy pods (B,) that count as the peak so far where nothing is remembered yet.
+        interval_s: Seconds since the last observation.
+    """
+    known = np.isfinite(demand)
+    now = np.where(known, demand, 0.0)
+    peak = np.where(np.isnan(held.peak), found, held.peak)
+    mean = np.where(np.isnan(held.mean), now, held.mean)
+    leaked = peak + _weight(interval_s, settings.fall_s) * (now - peak)
+    moved = mean + _weight(interval_s, settings.mean_s) * (now - mean)
+    return Held(
+        np.where(known, np.maximum(now, leaked), held.peak),
+        np.where(known, moved, held.mean),
+    )
+
+
+def needed(
+    settings: ReserveSettings, held: Held, roughness: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Pods that the reserve asks for (B,), not rounded; 0 of what is not known."""
+    rough = np.maximum(roughness - settings.smooth, 0.0)
+    peak, mean = np.nan_to_num(held.peak), np.nan_to_num(held.mean)
+    above_peak = peak * (1 + settings.peak_headroom * rough) + settings.peak_margin * np.sqrt(peak)
+    above_mean = mean * (1 + settings.mean_headroom * rough) + settings.mean_margin * np.sqrt(mean)
+    need: NDArray[np.float64] = np.maximum(above_peak, above_mean)
+    return need
+
+
+def carried_by(
+    settings: ReserveSettings, pods: NDArray[np.int64], roughness: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The peak for which the reserve asks for just so many pods (B,)."""
+    share = 1 + settings.peak_headroom * np.maximum(roughness - settings.smooth, 0.0)
+    margin = settings.peak_margin
+    root = (np.sqrt(margin**2 + 4 * share * pods) - margin) / (2 * share)
+    return np.square(root)
+
+
+def _weight(interval_s: float, memory_s: float) -> float:
+    return float(-np.expm1(-interval_s / memory_s))
+
+
+def _require(holds: bool, name: str, rule: str, value: float) -> None:
+    if not holds:
+        message = f"guard setting {name}: expected {rule}, got {value}"
+        raise InvalidRequest(message)
