@@ -44,6 +44,8 @@ class Figures(NamedTuple):
     """`training.edges.Edges.idle_additions_ratio`."""
     saturated_neglect_ratio: float = 0.0
     """`training.edges.Edges.saturated_neglect_ratio`."""
+    turns_ratio: float = 0.0
+    """Direction changes over the rival's; 0 without a rival."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Calibration:
     """The same network at every multiplier, in their order."""
     window_excess_ratio: float = 0.0
     """`Figures.window_excess_ratio` of the chosen multiplier."""
+    turns_ratio: float = 0.0
+    """`Figures.turns_ratio` of the chosen multiplier."""
     edges: Edges
     """What the network does in idle and in saturated states at the chosen multiplier."""
 
@@ -108,8 +112,8 @@ def limits_for(objective: Objective) -> GateSettings:
 def choose(options: Sequence[Figures], limits: GateSettings) -> int:
     """Which of some options to take: the cheapest that keeps the gate's limits.
 
-    The budget is asked first, then what is done in idle and in saturated states, then the limit on
-    single windows. A limit that none keeps of those left is passed over, but where none keeps the
+    The budget is asked first, then what is done in idle and in saturated states, then whether it
+    turns round less than the rival, then the limit on single windows. A limit that none keeps of those left is passed over, but where none keeps the
     budget, the least violating one is taken.
     """
     left = [
@@ -120,6 +124,7 @@ def choose(options: Sequence[Figures], limits: GateSettings) -> int:
     if not left:
         return min(range(len(options)), key=lambda index: options[index].mean_violation_ratio)
     left = [i for i in left if _sane(options[i], limits)] or left
+    left = [i for i in left if options[i].turns_ratio < 1.0] or left
     even = [i for i in left if options[i].window_excess_ratio <= limits.window_excess_ratio]
     return min(even or left, key=lambda index: options[index].pod_hours)
 
@@ -157,6 +162,7 @@ def calibrate(
             each.mean_violation_ratio,
             window_excess_ratio(each, rival, budget) if rival is not None else 0.0,
             *edges_of(q_function_at(network, multiplier), court.objective),
+            turns_ratio=each.turns_per_hour / rival.turns_per_hour if rival is not None else 0.0,
         )
         for multiplier, each in zip(multipliers, family, strict=True)
     ]
@@ -166,6 +172,7 @@ def calibrate(
         chosen=family[best],
         family=tuple(family),
         window_excess_ratio=options[best].window_excess_ratio,
+        turns_ratio=options[best].turns_ratio,
         edges=Edges(options[best].idle_additions_ratio, options[best].saturated_neglect_ratio),
     )
 

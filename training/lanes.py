@@ -66,9 +66,10 @@ class LaneSettings:
     initial: tuple[float, float] = (0.9, 2.0)
     """Pods over busy pods when an exploring lane begins."""
     guarded_ratio: float = 0.75
-    """Share of lanes in which the guard stands between policy and cluster. The others are raw, so
-    that the policy stays fit to be used without it; there an action always differs from another,
-    in the guard only where the guard leaves it free, so the raw ones weigh more than they are."""
+    """Share of the exploring lanes in which the guard stands between policy and cluster. The others
+    are raw, so that the policy stays fit to be used without it; there an action always differs from
+    another, in the guard only where the guard leaves it free, so the raw ones weigh more than they
+    are. Lanes that measure are all guarded, unless none is: the budget is for what will run."""
     guard: GuardSettings = field(default_factory=GuardSettings)
     """The rails of the guarded lanes."""
     simulator: SimulatorSettings = LEARNING_RANGES
@@ -146,8 +147,10 @@ class ClusterEnvironment:
         self._settings = settings
         self._bounds = bounds_of(objective, lanes)
         # Spread evenly, so that both kinds are found at every curiosity and price.
-        count = np.floor(np.arange(lanes // group + 1) * settings.guarded_ratio)
-        self._guarded = np.repeat(count[1:] > count[:-1], group)
+        exploring = (lanes - measuring) // group
+        count = np.floor(np.arange(exploring + 1) * settings.guarded_ratio)
+        measured = np.full(lanes // group - exploring, settings.guarded_ratio > 0)
+        self._guarded = np.repeat(np.concatenate((measured, count[1:] > count[:-1])), group)
 
     @property
     def lanes(self) -> int:

@@ -142,6 +142,7 @@ def calibrate_seed(plan: Plan, seed: int) -> None:
         "mean_violation_ratio": found.chosen.mean_violation_ratio,
         "window_excess_ratio": found.window_excess_ratio,
         **found.edges._asdict(),
+        "turns_ratio": found.turns_ratio,
         "rival": rival.to_json(),
         "family": [each.to_json() for each in found.family],
     }

@@ -22,6 +22,7 @@ from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.contract.features import INDEX
 from nimbusguard.policy.reserve import Held, ReserveSettings, carried_by, hold, needed
 from nimbusguard.policy.roughness import UNKNOWN, Watched, watch
+from nimbusguard.policy.trend import Trend, follow, rise, unknown
 
 _CPU = INDEX["cpu_utilization"]
 _RATE = INDEX["request_rate"]
@@ -117,6 +118,12 @@ class GuardMemory(NamedTuple):
     known."""
     mean: NDArray[np.float64]
     """Running mean of the demand, in busy pods (B,); NaN until one is known."""
+    recent: NDArray[np.float64]
+    """The latest demands, newest first (B, WIDTH); see `nimbusguard.policy.trend`."""
+    product: NDArray[np.float64]
+    """Running mean of the product of two changes of demand in a row (B,)."""
+    square: NDArray[np.float64]
+    """Running mean square of the earlier of the two (B,)."""
 
     @property
     def roughness(self) -> NDArray[np.float64]:
@@ -157,6 +164,7 @@ def start(count: int, now_s: float) -> GuardMemory:
         np.full(count, UNKNOWN**2),
         np.full(count, np.nan),
         np.full(count, np.nan),
+        *unknown(count),
     )
 
 
@@ -265,9 +273,16 @@ def _remember(
     busy = cpu * raw[:, _PODS]
     demand = np.where(np.isnan(known), busy, known * rate)
     watched = watch(Watched(memory.level, memory.mean_square), demand, settings.interval_s)
-    found = carried_by(settings, current, np.sqrt(watched.mean_square))
-    held = hold(settings, Held(memory.peak, memory.mean), demand, found, settings.interval_s)
-    return GuardMemory(wishes, wished_s, slot, opened_s, known, *watched, *held)
+    trend = follow(Trend(memory.recent, memory.product, memory.square), demand, settings.interval_s)
+    held = hold(
+        settings,
+        Held(memory.peak, memory.mean),
+        demand,
+        coming=demand + settings.trend_gain * rise(trend),
+        found=carried_by(settings, current, np.sqrt(watched.mean_square)),
+        interval_s=settings.interval_s,
+    )
+    return GuardMemory(wishes, wished_s, slot, opened_s, known, *watched, *held, *trend)
 
 
 def _highest_wish(settings: GuardSettings, memory: GuardMemory, now_s: float) -> NDArray[np.int64]:

@@ -2,8 +2,8 @@
 
 A network without memory sees one minute, and cannot tell a load that jumps by a third from one
 minute to the next from a load that does not. The reserve remembers two numbers of a workload: the
-highest demand of late, which leaks away within minutes, and the mean of the last quarter of an
-hour. Above each stand a share that grows with the roughness, for jumps, and a multiple of its
+highest demand of late and soon, which leaks away within minutes, and the mean of the last quarter
+of an hour. Above each stand a share that grows with the roughness, for jumps, and a multiple of its
 square root, for the counting noise of single requests. Pure; numpy only.
 
 Source: square-root staffing, S. Halfin and W. Whitt, "Heavy-traffic limits for queues with many
@@ -29,9 +29,9 @@ class ReserveSettings:
     """Roughness that gets no headroom: a smooth service has as much."""
     peak_headroom: float = 1.4
     """Pods kept above the peak, as share of it, for each unit of roughness above `smooth`."""
-    mean_headroom: float = 3.6
+    mean_headroom: float = 3.3
     """The same above the mean."""
-    peak_margin: float = 0.4
+    peak_margin: float = 0.36
     """Pods kept above the peak for each of its square root."""
     mean_margin: float = 0.3
     """The same above the mean."""
@@ -39,13 +39,16 @@ class ReserveSettings:
     """Time constant with which the peak leaks towards the newest demand, seconds."""
     mean_s: float = 900.0
     """Time constant of the mean, seconds."""
-    slack: float = 0.8
+    trend_gain: float = 1.0
+    """Multiple of the rise that is expected to go on (`nimbusguard.policy.trend`) by which the peak
+    is ahead of the newest demand."""
+    slack: float = 1.0
     """Pods above the reserve below which none is removed: what was just added is not removed at
     the next breath."""
 
     def __post_init__(self) -> None:
-        names = ("smooth", "peak_headroom", "mean_headroom", "peak_margin", "mean_margin", "slack")
-        for name in names:
+        names = ("smooth", "peak_headroom", "mean_headroom", "peak_margin", "mean_margin")
+        for name in (*names, "trend_gain", "slack"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("fall_s", "mean_s"):
             _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
@@ -64,6 +67,8 @@ def hold(
     settings: ReserveSettings,
     held: Held,
     demand: NDArray[np.float64],
+    *,
+    coming: NDArray[np.float64],
     found: NDArray[np.float64],
     interval_s: float,
 ) -> Held:
@@ -73,17 +78,18 @@ def hold(
         settings: How fast things are forgotten.
         held: What is remembered.
         demand: Busy pods that the load wants (B,); one that is not finite changes nothing.
+        coming: What it is expected to want soon (B,): the newest of the peak.
         found: Busy pods (B,) that count as the peak so far where nothing is remembered yet.
         interval_s: Seconds since the last observation.
     """
     known = np.isfinite(demand)
-    now = np.where(known, demand, 0.0)
+    now, soon = np.where(known, demand, 0.0), np.where(known, coming, 0.0)
     peak = np.where(np.isnan(held.peak), found, held.peak)
     mean = np.where(np.isnan(held.mean), now, held.mean)
-    leaked = peak + _weight(interval_s, settings.fall_s) * (now - peak)
+    leaked = peak + _weight(interval_s, settings.fall_s) * (soon - peak)
     moved = mean + _weight(interval_s, settings.mean_s) * (now - mean)
     return Held(
-        np.where(known, np.maximum(now, leaked), held.peak),
+        np.where(known, np.maximum(soon, leaked), held.peak),
         np.where(known, moved, held.mean),
     )
 

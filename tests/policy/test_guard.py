@@ -19,7 +19,20 @@ from nimbusguard.policy.guard import Bounds, GuardMemory, GuardSettings, Rule, V
 from nimbusguard.policy.roughness import UNKNOWN
 
 DOWN_2, DOWN_1, HOLD, UP_1, UP_2 = (int(action) for action in ScaleAction)
-OFF = GuardSettings(stabilization_window_s=0.0, hpa_target=1.0, burst_ratio=0.0, target_drop=0.0)
+# The reserve is off where nothing stands above peak and mean and the peak leaks away at once.
+OFF = GuardSettings(
+    stabilization_window_s=0.0,
+    hpa_target=1.0,
+    burst_ratio=0.0,
+    reserve_steps=0,
+    peak_headroom=0.0,
+    mean_headroom=0.0,
+    peak_margin=0.0,
+    mean_margin=0.0,
+    fall_s=1e-3,
+    mean_s=1e-3,
+    slack=0.0,
+)
 QUICK = dataclasses.replace(OFF, hpa_target=0.8, stabilization_window_s=60.0)
 FRESH = guard.start(1, 1000.0)
 ONE_TO_FIFTY = Bounds(np.array([1]), np.array([50]))
@@ -189,80 +202,120 @@ def test_a_workload_above_its_bounds_is_led_back_without_waiting() -> None:
     assert verdict.target.tolist() == [8]
 
 
-def comes_down_after(settings: GuardSettings, busy: NDArray[np.float64]) -> float:
-    """Seconds until the first removal, when a load goes on as before but a tenth lower."""
+def after(settings: GuardSettings, busy: NDArray[np.float64], *, pods: float) -> GuardMemory:
+    """What is remembered after a load on so many pods."""
     memory = guard.start(1, 0.0)
-    for step, pods in enumerate(np.concatenate([busy, 0.9 * busy])):
-        cpu, wish = pods / 30.0, HOLD if step < len(busy) else DOWN_1
+    for step, each in enumerate(busy):
+        memory, _ = judge(
+            settings,
+            HOLD,
+            now_s=15.0 * step,
+            current=int(pods),
+            memory=memory,
+            cpu_utilization=each / pods,
+        )
+    return memory
+
+
+# Two hours of 12 busy pods, or of 8 and 16 in turn, a minute each.
+SMOOTH = np.full(480, 12.0)
+ROUGH = np.tile(np.repeat([8.0, 16.0], 4), 60)
+SHIPPED = dataclasses.replace(GuardSettings(), burst_ratio=0.0)
+
+
+def test_a_rough_load_is_given_more_pods_than_a_smooth_one_of_the_same_mean() -> None:
+    """On 12 pods the reserve adds two at once for the rough load; the smooth one gets a margin."""
+    targets = {}
+    for name, busy in (("smooth", SMOOTH), ("rough", ROUGH)):
+        memory = after(SHIPPED, busy, pods=20.0)
+        kept = 12
+        for step in range(10):
+            _, verdict = judge(
+                SHIPPED,
+                HOLD,
+                now_s=7215.0 + 15.0 * step,
+                current=kept,
+                memory=memory,
+                cpu_utilization=12.0 / kept,
+            )
+            kept = int(verdict.target[0])
+        targets[name] = kept
+
+    assert targets["smooth"] == 14
+    assert targets["rough"] >= 20
+
+
+def test_the_reserve_adds_no_more_than_its_steps_and_says_so() -> None:
+    """Sixteen of late and twelve pods: two are added in one decision, not all that are missing."""
+    memory = after(SHIPPED, ROUGH, pods=20.0)
+
+    _, verdict = judge(SHIPPED, HOLD, now_s=7215.0, memory=memory, current=12, cpu_utilization=0.9)
+
+    assert verdict.target.tolist() == [14]
+    assert guard.names_of(int(verdict.rules[0])) == ["RESERVE"]
+
+
+def test_without_steps_the_reserve_only_holds() -> None:
+    """Zero steps: nothing is added for it, and a removal is still held."""
+    settings = dataclasses.replace(SHIPPED, reserve_steps=0)
+    memory = after(settings, ROUGH, pods=20.0)
+
+    targets = [
+        int(
+            judge(
+                settings,
+                action,
+                now_s=7215.0,
+                memory=memory,
+                current=12,
+                cpu_utilization=0.9,
+            )[1].target[0]
+        )
+        for action in (HOLD, DOWN_2)
+    ]
+
+    assert targets == [12, 12]
+
+
+def test_the_reserve_of_what_is_found_at_a_start_is_what_is_there() -> None:
+    """A restart adds nothing, and removes nothing before what was found has leaked away."""
+    settings = dataclasses.replace(SHIPPED, stabilization_window_s=0.0)
+    memory, current, targets = guard.start(1, 0.0), 20, []
+    for step in range(40):
         memory, verdict = judge(
-            settings, wish, now_s=15.0 * step, current=30, memory=memory, cpu_utilization=cpu
+            settings,
+            DOWN_2,
+            now_s=15.0 * step,
+            current=current,
+            memory=memory,
+            cpu_utilization=5.0 / current,
         )
-        if verdict.target[0] < 30:
-            return 15.0 * (step + 1 - len(busy))
-    pytest.fail("nothing was ever removed")
+        current = int(verdict.target[0])
+        targets.append(current)
+
+    # Four times the demand is let go within the first minutes, but not at once.
+    assert targets[0] >= 19
+    assert targets[20] < 12
+    assert targets == sorted(targets, reverse=True)
 
 
-# Two hours of 26.5 busy pods or of 4 and 26.5 in turn, for which the rule at 88 % wants 31 pods.
-SMOOTH = np.full(480, 26.5)
-ROUGH = np.tile([4.0, 4.0, 26.5, 26.5], 120)
-WINDOWS = dataclasses.replace(OFF, hpa_target=0.88, stabilization_window_s=1800.0)
+def test_a_missing_demand_changes_neither_peak_nor_mean() -> None:
+    """A scrape that fails is no idle service."""
+    memory = after(SHIPPED, SMOOTH, pods=20.0)
 
+    blind, verdict = judge(
+        SHIPPED,
+        DOWN_2,
+        now_s=7215.0,
+        memory=memory,
+        current=14,
+        cpu_utilization=float("nan"),
+        request_rate=float("nan"),
+    )
 
-def test_a_smooth_workload_comes_down_after_the_short_window() -> None:
-    """Two hours of constant load: 300 s after its last high wish, as under an HPA."""
-    assert comes_down_after(WINDOWS, SMOOTH) == pytest.approx(300.0, abs=30.0)
-
-
-def test_a_rough_workload_comes_down_after_the_long_window() -> None:
-    """Two hours between 4 and 26 busy pods: its wishes hold for half an hour."""
-    assert comes_down_after(WINDOWS, ROUGH) == pytest.approx(1800.0, abs=60.0)
-
-
-def test_in_between_the_window_grows_with_the_roughness() -> None:
-    """3,000 s a unit: ten minutes at a roughness of 0.2, held where it is by this mean square."""
-    wishes = np.full((1, guard.SLOTS), 20)
-    removed = []
-    for waited_s in (585.0, 615.0):
-        seen = guard.start(1, 0.0)._replace(
-            wishes=wishes, level=np.array([12.0]), mean_square=np.array([0.2**2])
-        )
-        _, verdict = judge(
-            WINDOWS, DOWN_1, memory=seen, now_s=waited_s, current=20, cpu_utilization=0.72
-        )
-        removed.append(20 - int(verdict.target[0]))
-
-    assert removed == [0, 1]
-
-
-def test_a_longest_window_below_the_shortest_is_the_window_of_all() -> None:
-    """An operator who asks for one minute gets one minute, rough or smooth."""
-    for busy in (SMOOTH, ROUGH):
-        short = dataclasses.replace(WINDOWS, stabilization_window_s=60.0)
-        assert comes_down_after(short, busy) == pytest.approx(60.0, abs=30.0)
-
-
-@pytest.mark.parametrize(
-    ("rough", "target"),
-    [(0.0, 8), (0.05, 8), (0.15, 9), (0.25, 10), (1.0, 10)],
-)
-def test_headroom_is_kept_only_above_what_counts_as_smooth(rough: float, target: int) -> None:
-    """Seven busy pods want 8 at 90 %; each 0.1 above 0.05 takes as much off the target."""
-    settings = dataclasses.replace(OFF, hpa_target=0.9, target_drop=1.0)
-    seen = guard.start(1, 0.0)._replace(mean_square=np.array([rough**2]), level=np.array([7.0]))
-
-    _, verdict = judge(settings, DOWN_2, memory=seen, now_s=15.0, cpu_utilization=0.7)
-
-    assert verdict.target.tolist() == [target]
-
-
-def test_no_roughness_keeps_more_than_two_pods_for_each_busy_one() -> None:
-    """The target stops at one half, however rough the load: four busy pods hold eight."""
-    settings = dataclasses.replace(OFF, hpa_target=0.9, target_drop=5.0)
-    seen = guard.start(1, 0.0)._replace(mean_square=np.array([1.0]), level=np.array([4.0]))
-
-    _, verdict = judge(settings, DOWN_2, memory=seen, now_s=15.0, cpu_utilization=0.4)
-
-    assert verdict.target.tolist() == [8]
+    assert verdict.target.tolist() == [14]
+    assert blind.peak.tolist() == memory.peak.tolist()
+    assert blind.mean.tolist() == memory.mean.tolist()
 
 
 def lived(count: int) -> GuardMemory:
@@ -315,10 +368,16 @@ def test_a_workload_that_has_just_been_met_counts_as_rough() -> None:
         ("hpa_target", 0.0),
         ("burst_ratio", 1.0),
         ("interval_s", 0.0),
-        ("target_drop", -0.1),
+        ("reserve_steps", -1),
         ("smooth", -0.1),
-        ("shortest_window_s", -1.0),
-        ("window_growth_s", -1.0),
+        ("peak_headroom", -0.1),
+        ("mean_headroom", -0.1),
+        ("peak_margin", -0.1),
+        ("mean_margin", -0.1),
+        ("slack", -0.1),
+        ("trend_gain", -0.1),
+        ("fall_s", 0.0),
+        ("mean_s", 0.0),
     ],
 )
 def test_a_setting_out_of_range_is_named(name: str, value: float) -> None:
