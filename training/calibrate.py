@@ -113,8 +113,8 @@ def choose(options: Sequence[Figures], limits: GateSettings) -> int:
     """Which of some options to take: the cheapest that keeps the gate's limits.
 
     The budget is asked first, then what is done in idle and in saturated states, then whether it
-    turns round less than the rival, then the limit on single windows. A limit that none keeps of those left is passed over, but where none keeps the
-    budget, the least violating one is taken.
+    turns round less than the rival, then the limit on single windows. A limit that none keeps of
+    those left is passed over, but where none keeps the budget, the least violating one is taken.
     """
     left = [
         index

@@ -8,6 +8,8 @@ no part in it.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -75,7 +77,9 @@ def run_seeds(plan: Plan, *, processes: int, progress: Progress) -> int:
     context = multiprocessing.get_context("spawn")
     with (
         context.Manager() as manager,
-        ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool,
+        ProcessPoolExecutor(
+            max_workers=processes, mp_context=context, initializer=_end_with_parent
+        ) as pool,
     ):
         records: Queue[tuple[int, EpochRecord]] = manager.Queue()
         running = {pool.submit(run_seed, plan, seed, records) for seed in plan.seeds}
@@ -90,6 +94,18 @@ def run_seeds(plan: Plan, *, processes: int, progress: Progress) -> int:
         while not records.empty():
             progress(*records.get())
     return name_candidate(plan.directory, plan.seeds, plan.objective)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would train on for minutes, into the next run's files."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def run_seed(plan: Plan, seed: int, records: Queue[tuple[int, EpochRecord]]) -> None:

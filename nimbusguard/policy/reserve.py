@@ -13,12 +13,15 @@ exponential servers", 1981; for the share, any safety stock in units of a foreca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nimbusguard.contract.errors import InvalidRequest
+
+_HIGHEST_MEAN: Final = 1.1
+"""The mean counts up to so many times the peak: after a load has ended its mean is what is past."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class ReserveSettings:
     """Roughness that gets no headroom: a smooth service has as much."""
     peak_headroom: float = 1.4
     """Pods kept above the peak, as share of it, for each unit of roughness above `smooth`."""
-    mean_headroom: float = 3.3
+    mean_headroom: float = 3.6
     """The same above the mean."""
     peak_margin: float = 0.36
     """Pods kept above the peak for each of its square root."""
@@ -99,7 +102,8 @@ def needed(
 ) -> NDArray[np.float64]:
     """Pods that the reserve asks for (B,), not rounded; 0 of what is not known."""
     rough = np.maximum(roughness - settings.smooth, 0.0)
-    peak, mean = np.nan_to_num(held.peak), np.nan_to_num(held.mean)
+    peak = np.nan_to_num(held.peak)
+    mean = np.minimum(np.nan_to_num(held.mean), _HIGHEST_MEAN * peak)
     above_peak = peak * (1 + settings.peak_headroom * rough) + settings.peak_margin * np.sqrt(peak)
     above_mean = mean * (1 + settings.mean_headroom * rough) + settings.mean_margin * np.sqrt(mean)
     need: NDArray[np.float64] = np.maximum(above_peak, above_mean)

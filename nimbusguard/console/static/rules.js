@@ -8,6 +8,7 @@ export const RULES = {
   INDIFFERENT: "the network values every action alike, so the HPA rule answered",
   OUT_OF_DISTRIBUTION: "unlike anything the network learnt from, so the HPA rule answered",
   PAUSED: "the policy is paused",
+  RESERVE: "kept or added for what a load as rough as this one may want next",
   SCALED_TO_ZERO: "somebody scaled the workload to zero",
   STABILIZATION: "the HPA rule wanted the replicas of late, so fewer or none were removed",
   UNLEARNT: "the cost of a request is not known yet, so as many as the HPA wishes",
