@@ -20,6 +20,10 @@ from nimbusguard.console.journal import Journal
 from nimbusguard.contract.errors import InvalidRequest, PredictorUnavailable
 
 _EXPLAIN_TIMEOUT_S: Final = 5.0
+STOP_ALL_COMMAND: Final = (
+    "kubectl -n nimbusguard scale deployment nimbusguard-operator --replicas=0"
+)
+"""Names as in manifests/autoscaler."""
 _FINE: Final = frozenset({"Shadow", "Advise", "Paused"})
 """Reasons of conditions that somebody wanted; they are no problems."""
 
@@ -82,6 +86,7 @@ class OperatorSource:
             "objective_latency_s": None if spec is None else spec.objective.latency_s,
             "pause_command": f"{command}{PAUSE_ANNOTATION}=true",
             "resume_command": f"{command}{PAUSE_ANNOTATION}-",
+            "stop_all_command": STOP_ALL_COMMAND,
         }
 
     def unseen(self) -> list[Unseen]:

@@ -111,7 +111,7 @@ class TransformerSource:
         """A transformer knows no policies."""
         unknown = (
             "target", "mode", "problem", "min_replicas", "max_replicas", "interval_s",
-            "objective_latency_s", "pause_command", "resume_command",
+            "objective_latency_s", "pause_command", "resume_command", "stop_all_command",
         )  # fmt: skip
         return {"workload": workload, "paused": False, **dict.fromkeys(unknown)}
 

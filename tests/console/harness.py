@@ -77,6 +77,7 @@ class FakeSource:
             "objective_latency_s": 0.25,
             "pause_command": "kubectl annotate …",
             "resume_command": "kubectl annotate …",
+            "stop_all_command": "kubectl scale …",
         }
 
     def unseen(self) -> Sequence[Unseen]:

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from nimbusguard.console.api import MOST_POINTS, NAMES, ConsoleApi, Unseen
+from nimbusguard.console.comparison import NEEDED_S
 from nimbusguard.console.decisions import instance_of
 from nimbusguard.console.journal import KEPT, Journal
 from nimbusguard.console.schema import SCHEMAS
@@ -145,6 +146,35 @@ async def test_a_long_history_is_thinned() -> None:
     assert found["history"][-1]["at_s"] == NOW_S - 1.0
 
 
+async def test_the_hpas_pods_in_the_history_are_those_of_the_comparison() -> None:
+    """Its window counts, also from before the first decision that is shown."""
+    source = FakeSource(
+        decided(310.0, cpu_utilization=1.0),  # four pods: it wishes six, for five minutes
+        decided(200.0, cpu_utilization=0.7),
+        decided(5.0, cpu_utilization=0.7),
+        decided(2.0, cpu_utilization=math.nan),
+    )
+
+    found = await ConsoleApi(source).answer("workload", {"key": "shop/web", "seconds": "240"})
+
+    assert [row["hpa_held"] for row in found["history"]] == [6, 4, None]
+    assert [row["hpa_replicas"] for row in found["history"]] == [4, 4, None]
+    assert [row["hpa_held"] for row in found["recent"]] == [None, 4, 6]
+
+
+async def test_the_canary_of_a_workload_is_counted_over_five_minutes() -> None:
+    """Beside decisions that were made at the same time; a rule's answer says nothing."""
+    source = FakeSource(*(decided(seconds) for seconds in (400.0, 45.0, 30.0, 15.0)))
+    for seconds, action in ((400.0, 4), (45.0, 3), (30.0, 2)):
+        source.journal.saw_shadow(decided(seconds, arm="shadow", action=ScaleAction(action)))
+    source.journal.saw_shadow(decided(15.0, arm="shadow", q_values=None, source="hpa_rule"))
+
+    found = (await ConsoleApi(source).answer("workload", {"key": "shop/web"}))["canary"]
+
+    assert (found["compared"], found["disagree"]) == (2, 1)
+    assert found["source"] == "hpa_rule"
+
+
 async def test_the_canary_is_counted_where_there_is_one() -> None:
     """Workloads of its own, and disagreement in the shadow; none at all is null."""
     source = many(4)
@@ -170,3 +200,26 @@ def test_the_journal_stays_small() -> None:
     assert len(journal.of("a")) == KEPT
     assert journal.of("b") == ()
     assert len(journal.last()) == 2
+
+
+def test_the_journal_holds_what_a_comparison_needs() -> None:
+    """Ten minutes of a workload that is looked at every second, which are more than its number."""
+    journal = Journal(span_s=NEEDED_S)
+    journal.saw(decided(1000.0 - second) for second in range(1001))
+
+    kept = journal.of("shop/web")
+
+    assert (kept[0].at_s, kept[-1].at_s) == (NOW_S - NEEDED_S + 1.0, NOW_S)
+
+
+def test_the_journal_has_an_end() -> None:
+    """With many decisions in all, a workload keeps its number and no more."""
+    journal = Journal(kept=3, span_s=NEEDED_S, most=10)
+    for second in range(20):
+        journal.saw(decided(20.0 - second, workload=name) for name in ("a", "b", "c"))
+
+    assert [len(journal.of(name)) for name in ("a", "b", "c")] == [4, 3, 3]
+
+    journal.forget("a")
+    journal.saw([decided(workload="b")])
+    assert len(journal.of("b")) == 4
