@@ -29,7 +29,7 @@ from nimbusguard.console.journal import Journal, Shadowed
 from nimbusguard.contract.errors import InvalidRequest, NotFound
 
 PAGE_SIZES: Final = (1, 200)
-SORTS: Final = ("workload", "load", "p95_s", "current_replicas", "at_s")
+SORTS: Final = ("workload", "load", "p95_s", "current_replicas", "at_s", "changes", "problem")
 MOST_POINTS: Final = 600
 """Decisions in one history: as many as a chart can show; more are thinned out."""
 _HISTORY_S: Final = 900.0
@@ -110,10 +110,13 @@ class ConsoleApi:
     def overview(self) -> dict[str, Any]:
         """The server, and sums over all workloads."""
         last = self._source.journal.last()
+        every: list[Decision | Unseen] = [*last, *self._source.unseen()]
         return {
             "server": self._source.kind,
             "now_s": self._source.now_s(),
-            "workloads": len(last) + len(self._source.unseen()),
+            "workloads": len(every),
+            "changes": sum(self._changes(one) for one in last),
+            "problems": sum(map(self._has_problem, every)),
             "by_mode": dict(Counter(one.mode for one in last)),
             "by_source": dict(Counter(one.source for one in last)),
             "by_action": dict(Counter(one.action.name for one in last)),
@@ -134,13 +137,13 @@ class ConsoleApi:
         found = [row for row in rows if search in f"{row.workload} {row.target}".lower()]
         found.sort(key=lambda row: row.workload)
         if sort != "workload":
-            found.sort(key=lambda row: -_value(row, sort))
+            found.sort(key=lambda row: -self._value(row, sort))
         pages = max(-(-len(found) // size), 1)
         page = min(_whole(query, "page", 1, 1, 1_000_000), pages)
         shown = []
         for row in found[(page - 1) * size : page * size]:
             about = self._source.about(row.workload)
-            own = summary_of(row, _bounds_of(about)) if isinstance(row, Decision) else row._asdict()
+            own = row._asdict() if isinstance(row, Unseen) else self._row(row, _bounds_of(about))
             shown.append({**own, "paused": about["paused"], "problem": about["problem"]})
         return {
             "now_s": self._source.now_s(),
@@ -196,6 +199,29 @@ class ConsoleApi:
             "explanation": answer["explanations"][0],
         }
 
+    def _row(self, decision: Decision, bounds: Bounds) -> dict[str, Any]:
+        return {**summary_of(decision, bounds), "changes": self._changes(decision)}
+
+    def _changes(self, last: Decision) -> int:
+        """Changes of a workload within five minutes."""
+        return self._source.journal.changes_of(last.workload, self._source.now_s() - WINDOW_S)
+
+    def _has_problem(self, row: Decision | Unseen) -> bool:
+        return self._source.about(row.workload)["problem"] is not None
+
+    def _value(self, row: Decision | Unseen, sort: str) -> float:
+        """What a row is sorted by, highest first; a missing value comes last."""
+        if sort == "problem":
+            return float(self._has_problem(row))
+        if isinstance(row, Unseen):
+            return -1.0
+        if sort == "changes":
+            return float(self._changes(row))
+        if sort in ("load", "p95_s"):
+            value = row.raw[RATE if sort == "load" else P95]
+            return value if value >= 0.0 else -1.0  # NaN too
+        return float(row.at_s if sort == "at_s" else row.current_replicas)
+
     def _recent(self, key: str) -> Sequence[Decision]:
         recent = self._source.journal.of(key)
         if not recent:
@@ -232,16 +258,6 @@ def _bounds_of(about: Mapping[str, Any]) -> Bounds:
     """Those of the policy; none where nobody knows them."""
     least, most = about["min_replicas"], about["max_replicas"]
     return Bounds() if least is None or most is None else Bounds(least, most)
-
-
-def _value(row: Decision | Unseen, sort: str) -> float:
-    """What a row is sorted by, highest first; a missing value comes last."""
-    if isinstance(row, Unseen):
-        return -1.0
-    if sort in ("load", "p95_s"):
-        value = row.raw[RATE if sort == "load" else P95]
-        return value if value >= 0.0 else -1.0  # NaN too
-    return float(row.at_s if sort == "at_s" else row.current_replicas)
 
 
 def _agreement(pairs: Sequence[tuple[Decision, Shadowed]]) -> dict[str, int]:

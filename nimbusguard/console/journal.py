@@ -66,6 +66,15 @@ class Journal:
         while len(self._by_workload) > self._workloads:
             self.forget(next(iter(self._by_workload)))
 
+    def changes_of(self, workload: str, since_s: float) -> int:
+        """How many of its decisions after a Unix time were carried out."""
+        count = 0
+        for decision in reversed(self._by_workload.get(workload, ())):
+            if decision.at_s <= since_s:
+                break
+            count += decision.applied
+        return count
+
     def saw_shadow(self, decision: Decision) -> None:
         """Keep what the canary would have done, beside the decision that counted."""
         self._shadows[decision.workload] = decision

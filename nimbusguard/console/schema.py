@@ -63,6 +63,8 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         server={"enum": ["operator", "transformer"]},
         now_s=_NUMBER,
         workloads=_COUNT,
+        changes=_COUNT,
+        problems=_COUNT,
         by_mode=_COUNTS,
         by_source=_COUNTS,
         by_action=_COUNTS,
@@ -79,7 +81,12 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         pages=_COUNT,
         rows={
             "type": "array",
-            "items": {"anyOf": [_object(**_SUMMARY, paused=_FLAG, problem=_maybe(_TEXT)), _UNSEEN]},
+            "items": {
+                "anyOf": [
+                    _object(**_SUMMARY, changes=_COUNT, paused=_FLAG, problem=_maybe(_TEXT)),
+                    _UNSEEN,
+                ]
+            },
         },
     ),
     "workload": _object(

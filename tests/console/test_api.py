@@ -64,6 +64,30 @@ async def test_workloads_are_found_and_sorted() -> None:
     assert (names[0], names[-1]) == ("shop/w0098", "shop/w0099")
 
 
+async def test_what_changed_and_what_has_a_problem_is_found_among_many() -> None:
+    """Counted over all, and at the front when sorted by."""
+    source = many(100)
+    changed = [decided(seconds, workload="shop/w0042", applied=True) for seconds in (400.0, 30.0)]
+    source.journal.saw([*changed, decided(15.0, workload="shop/w0042")])
+    known = source.about
+    source.about = lambda workload: (
+        known(workload)
+        | (  # type: ignore[method-assign]
+            {"problem": "refused"} if workload == "shop/w0077" else {}
+        )
+    )
+    api = ConsoleApi(source)
+
+    overview = await api.answer("overview", {})
+    by_changes = await api.answer("workloads", {"sort": "changes"})
+    by_problem = await api.answer("workloads", {"sort": "problem"})
+
+    assert (overview["changes"], overview["problems"]) == (1, 1)
+    first = by_changes["rows"][0]
+    assert (first["workload"], first["changes"]) == ("shop/w0042", 1)
+    assert by_problem["rows"][0]["workload"] == "shop/w0077"
+
+
 @pytest.mark.parametrize("sort", ["load", "at_s", "current_replicas"])
 async def test_what_has_no_decision_comes_last(sort: str) -> None:
     """Whatever the list is sorted by."""

@@ -50,7 +50,8 @@ function showOverview(overview) {
   const canary = overview.canary === null ? null
     : `canary decides for ${overview.canary.workloads}, disagrees on ${overview.canary.disagree} of the ${overview.canary.compared} that it is only asked about`;
   const role = overview.leader === false ? "this operator stands by; ask the leader" : null;
-  $("summary").textContent = [overview.server, plural(overview.workloads, "workload"), sources, versions, canary, role].filter(Boolean).join(" · ");
+  $("summary").textContent = [overview.server, plural(overview.workloads, "workload"), `${plural(overview.changes, "change")} in five minutes`,
+    overview.problems ? `${overview.problems} with a problem` : null, sources, versions, canary, role].filter(Boolean).join(" · ");
 }
 
 function showList(list) {
@@ -68,7 +69,7 @@ function row(one) {
   const cell = (label, ...content) => make("td", { role: "cell", "data-label": label }, ...content);
   const is = one.workload === state.key;
   const link = make("a", { href: `#/${encodeURIComponent(one.workload)}`, "data-key": one.workload, "aria-current": is ? "true" : null }, one.workload);
-  const notes = [one.paused ? "paused" : null, one.mode === "act" ? null : one.mode, one.problem ? "problem" : null].filter(Boolean).join(", ");
+  const notes = [one.changes ? plural(one.changes, "change") : null, one.paused ? "paused" : null, one.mode === "act" ? null : one.mode, one.problem ? "problem" : null].filter(Boolean).join(", ");
   const head = make("th", { scope: "row", role: "rowheader" }, link, notes ? make("small", {}, ` ${notes}`) : null);
   if (!("action" in one)) return make("tr", { role: "row", class: is ? "chosen" : null }, head, make("td", { role: "cell", colspan: 5 }, one.problem ?? "no decision yet"));
   return make("tr", { role: "row", class: is ? "chosen" : null }, head,
