@@ -79,7 +79,7 @@ class OperatorSource:
             "target": None if spec is None else str(spec.target),
             "mode": None if spec is None else spec.mode.value,
             "paused": entry is not None and entry.policy is not None and entry.policy.paused,
-            "problem": "the policy was deleted" if entry is None else _problem(entry),
+            "problem": self.problem(workload),
             "min_replicas": None if spec is None else spec.min_replicas,
             "max_replicas": None if spec is None else spec.max_replicas,
             "interval_s": None if spec is None else spec.interval_s,
@@ -88,6 +88,12 @@ class OperatorSource:
             "resume_command": f"{command}{PAUSE_ANNOTATION}-",
             "stop_all_command": STOP_ALL_COMMAND,
         }
+
+    def problem(self, workload: str) -> str | None:
+        """What keeps a policy from working, in a line."""
+        namespace, _, name = workload.partition("/")
+        entry = self._fleet.get(namespace, name)
+        return "the policy was deleted" if entry is None else _problem(entry)
 
     def unseen(self) -> list[Unseen]:
         """Policies that have no decision: new, refused, or of a workload that is not there."""
@@ -170,7 +176,6 @@ def _is_shadow(one: Experience) -> bool:
 
 
 def _problem(entry: Entry) -> str | None:
-    """What keeps a policy from working, in a line."""
     if entry.problem is not None:
         return entry.problem
     for condition in entry.status.get("conditions") or ():

@@ -115,6 +115,9 @@ class TransformerSource:
         )  # fmt: skip
         return {"workload": workload, "paused": False, **dict.fromkeys(unknown)}
 
+    def problem(self, workload: str) -> None:
+        """Nor what is wrong with them."""
+
     def unseen(self) -> Sequence[Unseen]:
         """A workload is known by its first decision."""
         return ()

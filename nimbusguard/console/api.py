@@ -62,6 +62,10 @@ class Source(Protocol):
         """Spec and state of a workload: bounds, pause, problem and commands; all keys always."""
         ...
 
+    def problem(self, workload: str) -> str | None:
+        """That of `about`, without the rest: it is asked of all at once."""
+        ...
+
     def unseen(self) -> Sequence[Unseen]:
         """Workloads without a decision."""
         ...
@@ -207,7 +211,7 @@ class ConsoleApi:
         return self._source.journal.changes_of(last.workload, self._source.now_s() - WINDOW_S)
 
     def _has_problem(self, row: Decision | Unseen) -> bool:
-        return self._source.about(row.workload)["problem"] is not None
+        return self._source.problem(row.workload) is not None
 
     def _value(self, row: Decision | Unseen, sort: str) -> float:
         """What a row is sorted by, highest first; a missing value comes last."""

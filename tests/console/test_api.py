@@ -69,13 +69,7 @@ async def test_what_changed_and_what_has_a_problem_is_found_among_many() -> None
     source = many(100)
     changed = [decided(seconds, workload="shop/w0042", applied=True) for seconds in (400.0, 30.0)]
     source.journal.saw([*changed, decided(15.0, workload="shop/w0042")])
-    known = source.about
-    source.about = lambda workload: (
-        known(workload)
-        | (  # type: ignore[method-assign]
-            {"problem": "refused"} if workload == "shop/w0077" else {}
-        )
-    )
+    source.problems["shop/w0077"] = "refused"
     api = ConsoleApi(source)
 
     overview = await api.answer("overview", {})
