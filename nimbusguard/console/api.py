@@ -275,12 +275,16 @@ def _agreement(pairs: Sequence[tuple[Decision, Shadowed]]) -> dict[str, int]:
 
 
 def _rows(decisions: Sequence[Decision], bounds: Bounds, since_s: float) -> list[dict[str, Any]]:
-    """Those after a Unix time, each with the pods that the HPA would have held then."""
-    return [
-        {**summary_of(one, bounds), "hpa_held": held}
-        for one, held in zip(decisions, hpa_held(decisions, bounds), strict=True)
-        if one.at_s > since_s
-    ]
+    """Those after a Unix time, each with the pods that the HPA would have held then.
+
+    Answers to single questions have no before: for them that is the wish of its rule.
+    """
+    rows = []
+    for one, held in zip(decisions, hpa_held(decisions, bounds), strict=True):
+        if one.at_s > since_s:
+            row = summary_of(one, bounds)
+            rows.append({**row, "hpa_held": row["hpa_replicas"] if one.mode == "asked" else held})
+    return rows
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

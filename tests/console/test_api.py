@@ -180,6 +180,17 @@ async def test_the_hpas_pods_in_the_history_are_those_of_the_comparison() -> Non
     assert [row["hpa_held"] for row in found["recent"]] == [None, 4, 6]
 
 
+async def test_questions_do_not_hold_each_other_up() -> None:
+    """Somebody who asked twice ran no HPA in between."""
+    source = FakeSource(
+        decided(20.0, mode="asked", cpu_utilization=1.0), decided(5.0, mode="asked")
+    )
+
+    found = await ConsoleApi(source).answer("workload", {"key": "shop/web"})
+
+    assert [row["hpa_held"] for row in found["recent"]] == [4, 6]
+
+
 async def test_the_canary_of_a_workload_is_counted_over_five_minutes() -> None:
     """Beside decisions that were made at the same time; a rule's answer says nothing."""
     source = FakeSource(*(decided(seconds) for seconds in (400.0, 45.0, 30.0, 15.0)))

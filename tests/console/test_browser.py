@@ -504,6 +504,7 @@ def test_a_transformer_shows_what_it_was_asked_last(browser: Browser, watched: S
     expect(link).to_be_visible(timeout=10_000)
     expect(page.locator("#sentence")).to_contain_text("SCALE_UP_2 (4 to 6 replicas)")
     expect(page.locator("#detail")).to_contain_text("Somebody asked once. Nothing was scaled")
+    expect(page.locator("#summary")).not_to_contain_text("changes in five minutes")
     assert page.locator("#detail img").count() == 0
 
     ask_for(watched, "<img src=x onerror=alert(1)>", 0.2)

@@ -50,7 +50,7 @@ function showOverview(overview) {
   const canary = overview.canary === null ? null
     : `canary decides for ${overview.canary.workloads}, disagrees on ${overview.canary.disagree} of the ${overview.canary.compared} that it is only asked about`;
   const role = overview.leader === false ? "this operator stands by; ask the leader" : null;
-  $("summary").textContent = [overview.server, plural(overview.workloads, "workload"), `${plural(overview.changes, "change")} in five minutes`,
+  $("summary").textContent = [overview.server, plural(overview.workloads, "workload"), overview.server === "operator" ? `${plural(overview.changes, "change")} in five minutes` : null,
     overview.problems ? `${overview.problems} with a problem` : null, sources, versions, canary, role].filter(Boolean).join(" · ");
 }
 
