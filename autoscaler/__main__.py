@@ -8,6 +8,8 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 
+from prometheus_client import disable_created_metrics
+
 from autoscaler.kube import ClusterAccess
 from autoscaler.logs import configure
 from autoscaler.run import Operator
@@ -37,6 +39,8 @@ def _announce(port: int) -> None:
 
 if __name__ == "__main__":
     configure()
+    # A series for each one, which nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         own = operator_settings(os.environ)
         if own.kube_api:

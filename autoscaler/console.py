@@ -20,6 +20,10 @@ from nimbusguard.console.journal import Journal
 from nimbusguard.contract.errors import InvalidRequest, PredictorUnavailable
 
 _EXPLAIN_TIMEOUT_S: Final = 5.0
+STOP_ALL_COMMAND: Final = (
+    "kubectl -n nimbusguard scale deployment nimbusguard-operator --replicas=0"
+)
+"""Names as in manifests/autoscaler."""
 _FINE: Final = frozenset({"Shadow", "Advise", "Paused"})
 """Reasons of conditions that somebody wanted; they are no problems."""
 
@@ -75,14 +79,21 @@ class OperatorSource:
             "target": None if spec is None else str(spec.target),
             "mode": None if spec is None else spec.mode.value,
             "paused": entry is not None and entry.policy is not None and entry.policy.paused,
-            "problem": "the policy was deleted" if entry is None else _problem(entry),
+            "problem": self.problem(workload),
             "min_replicas": None if spec is None else spec.min_replicas,
             "max_replicas": None if spec is None else spec.max_replicas,
             "interval_s": None if spec is None else spec.interval_s,
             "objective_latency_s": None if spec is None else spec.objective.latency_s,
             "pause_command": f"{command}{PAUSE_ANNOTATION}=true",
             "resume_command": f"{command}{PAUSE_ANNOTATION}-",
+            "stop_all_command": STOP_ALL_COMMAND,
         }
+
+    def problem(self, workload: str) -> str | None:
+        """What keeps a policy from working, in a line."""
+        namespace, _, name = workload.partition("/")
+        entry = self._fleet.get(namespace, name)
+        return "the policy was deleted" if entry is None else _problem(entry)
 
     def unseen(self) -> list[Unseen]:
         """Policies that have no decision: new, refused, or of a workload that is not there."""
@@ -165,7 +176,6 @@ def _is_shadow(one: Experience) -> bool:
 
 
 def _problem(entry: Entry) -> str | None:
-    """What keeps a policy from working, in a line."""
     if entry.problem is not None:
         return entry.problem
     for condition in entry.status.get("conditions") or ():

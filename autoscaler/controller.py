@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -133,14 +134,14 @@ class Controller:
         """Evaluate entries once, from metrics to status."""
         started_s = self._parts.clock()
         refused = [entry for entry in due if entry.policy is None]
-        with step("look"):
+        with self._stage("look"):
             known = await self._look([entry for entry in due if entry.policy is not None])
         async with asyncio.TaskGroup() as tasks:
             # Asked beside the others, so that a slow canary delays nothing that is followed.
             shadowed = tasks.create_task(self._shadowed(known))
-            with step("decide"):
+            with self._stage("decide"):
                 results = self._decide(known, await self._advice(known))
-            with step("apply"):
+            with self._stage("apply"):
                 problems = await asyncio.gather(
                     *(self._apply(one, result) for one, result in zip(known, results, strict=True))
                 )
@@ -154,8 +155,21 @@ class Controller:
                 ),
             )
             self._measure(known, results, self._parts.clock() - started_s)
-        with step("record"):
+        with self._stage("record"):
             await self._record(known, results, problems, shadowed.result())
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """A stage of an evaluation, timed and traced, whether it fails or not."""
+        whole = current()
+        began_s = self._parts.clock()
+        try:
+            with step(name):
+                yield
+        finally:
+            seconds = self._parts.clock() - began_s
+            trace_id = None if whole is None else whole.trace_id
+            self._parts.metrics.saw_stage(name, seconds, trace_id)
 
     async def _look(self, entries: Sequence[Entry]) -> list[Known]:
         """Replicas and metrics of each workload; one whose replicas are unknown is left out."""

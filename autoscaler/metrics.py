@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from autoscaler.arms import Arm
 from autoscaler.evidence import Flaw
@@ -21,6 +21,9 @@ from nimbusguard.contract.fingerprint import FINGERPRINT
 from nimbusguard.policy.guard import Rule
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_STAGE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, *_SECONDS)
+"""To apply nothing takes some microseconds, to decide with a network a few milliseconds."""
+STAGES: Final = ("look", "decide", "apply", "record")
 _OUTCOMES: Final = {Outcome.PASSED: 1.0, Outcome.FAILED: 0.0, Outcome.UNKNOWN: -1.0}
 
 
@@ -29,6 +32,7 @@ class OperatorMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        ProcessCollector(registry=registry)
         self.desired = Gauge(
             "nimbusguard_desired_replicas",
             "Replicas that the policy asks for; an HPA or KEDA may read it.",
@@ -126,6 +130,13 @@ class OperatorMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.stages = Histogram(
+            "nimbusguard_operator_stage_duration_seconds",
+            "Stages of an evaluation.",
+            ["stage"],
+            buckets=_STAGE_SECONDS,
+            registry=registry,
+        )
         self.experience = Counter(
             "nimbusguard_experience_rows",
             "Rows that were offered to the experience store: ok or failed.",
@@ -146,6 +157,8 @@ class OperatorMetrics:
             self.experience.labels(result)
         for verdict in ("agree", "disagree"):
             self.comparisons.labels(verdict)
+        for stage in STAGES:
+            self.stages.labels(stage)
 
     def saw_evaluation(self, evaluation: Evaluation, arm: Arm = Arm.STABLE) -> None:
         """Count a decision and show what it asks for."""
@@ -179,7 +192,11 @@ class OperatorMetrics:
 
     def saw_duration(self, seconds: float, trace_id: str | None) -> None:
         """Count an evaluation; its trace becomes its bucket's example."""
-        self.duration.observe(seconds, None if trace_id is None else {"trace_id": trace_id})
+        self.duration.observe(seconds, _example(trace_id))
+
+    def saw_stage(self, stage: str, seconds: float, trace_id: str | None) -> None:
+        """Count a stage of an evaluation; its trace becomes its bucket's example."""
+        self.stages.labels(stage).observe(seconds, _example(trace_id))
 
     def _withdraw(self, policy: ScalingPolicy) -> None:
         """Show no wish of a policy any more: it would be followed for ever."""
@@ -207,6 +224,10 @@ class OperatorMetrics:
         """Show the newest validation."""
         for name, check in report.checks.items():
             self.validation.labels(arm.value, name).set(_OUTCOMES[check.outcome])
+
+
+def _example(trace_id: str | None) -> dict[str, str] | None:
+    return None if trace_id is None else {"trace_id": trace_id}
 
 
 def _labels(policy: ScalingPolicy) -> tuple[str, str, str, str]:

@@ -48,6 +48,7 @@ from nimbusguard.client.fallback import DecisionChain, FallbackSettings
 from nimbusguard.client.prometheus import AsyncPrometheusClient, PrometheusSettings
 from nimbusguard.client.validation import ModelValidator, ValidationSettings
 from nimbusguard.console.api import ConsoleApi
+from nimbusguard.console.comparison import NEEDED_S
 from nimbusguard.console.journal import Journal
 from nimbusguard.contract.errors import InvalidRequest, NimbusGuardError
 from nimbusguard.contract.normalization import absent_as_zero_mask
@@ -112,7 +113,7 @@ class Operator:
             stack.callback(self._experience.close)
         self._source = OperatorSource(
             self._fleet,
-            Journal(),
+            Journal(span_s=NEEDED_S),
             self._experience,
             Endpoint.parse(shared.kserve_endpoint).explain_url,
             now=_now,

@@ -111,9 +111,12 @@ class TransformerSource:
         """A transformer knows no policies."""
         unknown = (
             "target", "mode", "problem", "min_replicas", "max_replicas", "interval_s",
-            "objective_latency_s", "pause_command", "resume_command",
+            "objective_latency_s", "pause_command", "resume_command", "stop_all_command",
         )  # fmt: skip
         return {"workload": workload, "paused": False, **dict.fromkeys(unknown)}
+
+    def problem(self, workload: str) -> None:
+        """Nor what is wrong with them."""
 
     def unseen(self) -> Sequence[Unseen]:
         """A workload is known by its first decision."""

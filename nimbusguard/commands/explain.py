@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S: Final = 10.0
 """Above the servers' own deadline of 2 s, so that they say what kept them."""
-_WIDTH: Final = 8
-"""Characters of the longest bar on either side of zero."""
+_WIDTH: Final = 6
+"""Characters of the longest bar on either side of zero: all columns fit into 80."""
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
@@ -74,7 +74,11 @@ def ask(url: str, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(explanation: Mapping[str, Any]) -> RenderableType:
-    """Each feature with what it adds to the Q-value, the strongest first."""
+    """Each feature with what it adds to the Q-value, the strongest first.
+
+    Beside that stands what it says for the action over the next best, which the sentence tells:
+    what lowers the worth of every action may still speak for this one.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -86,17 +90,23 @@ def _table(explanation: Mapping[str, Any]) -> RenderableType:
         f"{explanation['action']}: Q-value {explanation['q_value']:.4f}, "
         f"of the calm workload {explanation['baseline_q_value']:.4f}"
     )
-    table = Table(title=title, title_justify="left", box=None)
-    for name in ("feature", "value", "calm", "adds"):
-        table.add_column(name, no_wrap=True, justify="right" if name == "adds" else "left")
+    rival = explanation["next_best_action"]
+    if rival is not None:
+        title = f"{title};\n`for it` is what speaks for it over {rival}, the next best"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    signed = {"for it": "preference"} if rival is not None else {}
+    signed["adds"] = "attribution"
+    for name in ("feature", "value", "calm", *signed):
+        table.add_column(name, no_wrap=True, justify="right" if name in signed else "left")
     table.add_column("", no_wrap=True)
     for feature in features:
         added = feature["attribution"]
+        numbers = (f"{feature[key]:+.4f}" for key in signed.values())
         table.add_row(
             feature["name"],
             f"{feature['value']:.4g} {feature['unit']}",
             f"{feature['baseline']:.4g}",
-            f"{added:+.4f}",
+            *numbers,
             Text(bar(added / longest), style="green" if added > 0 else "red"),
         )
     return table

@@ -10,6 +10,7 @@ have waited cannot be known; where that utilization exceeds 1 they would have.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -26,6 +27,8 @@ STABILIZATION_S: Final = 300.0
 """The HPA's default window for scaling down."""
 WINDOW_S: Final = 300.0
 """What is judged: the last five minutes."""
+NEEDED_S: Final = WINDOW_S + STABILIZATION_S
+"""How far back decisions count: those before the window hold the HPA up."""
 _LONGEST_S: Final = 120.0
 """A decision counts until the next one, but no longer than this: then nobody looked."""
 _SAME: Final = 0.02
@@ -54,6 +57,8 @@ class Comparison:
     decisions: int
     changes: int
     """Decisions that were carried out."""
+    covered_s: float
+    """Seconds of the window that these decisions speak of; the rest nobody knows."""
     pod_hours: float
     hpa_pod_hours: float | None
     violating_share: float | None
@@ -84,6 +89,32 @@ def hpa_wish(
     return min(max(wish, bounds.least), bounds.most)
 
 
+def hpa_held(decisions: Sequence[Decision], bounds: Bounds) -> list[int | None]:
+    """The HPA's replicas at each decision: its highest wish within the stabilization window.
+
+    What it wishes at a decision stands at the next one: pods take their time to start. None where
+    the rule lacks what it needs.
+
+    Args:
+        decisions: Of one workload, oldest first.
+        bounds: Of the workload.
+    """
+    held: list[int | None] = []
+    falling: deque[tuple[float, int]] = deque()  # earlier wishes that no later one exceeds
+    for one in decisions:
+        while falling and falling[0][0] < one.at_s - STABILIZATION_S:
+            falling.popleft()
+        wish = hpa_wish(one.raw, one.current_replicas, bounds)
+        if wish is None:
+            held.append(None)
+            continue
+        held.append(max(falling[0][1] if falling else wish, 1))
+        while falling and falling[-1][1] <= wish:
+            falling.pop()
+        falling.append((one.at_s, wish))
+    return held
+
+
 def compare(
     decisions: Sequence[Decision], bounds: Bounds, *, now_s: float, latency_s: float | None
 ) -> Comparison:
@@ -101,7 +132,7 @@ def compare(
     spans = [_span_s(recent, index, now_s) for index in range(len(recent))]
     ours = math.fsum(one.current_replicas * span for one, span in zip(recent, spans, strict=True))
     violating = _violating(recent, spans, latency_s)
-    held = _held(decisions, bounds)[len(decisions) - len(recent) :]
+    held = hpa_held(decisions, bounds)[len(decisions) - len(recent) :]
     verdict, reason = "unknown", "no decision in the last five minutes"
     theirs = share = None
     if recent and None in held:
@@ -121,6 +152,7 @@ def compare(
         reason=reason,
         decisions=len(recent),
         changes=sum(one.applied for one in recent),
+        covered_s=math.fsum(spans),
         pod_hours=ours / 3600.0,
         hpa_pod_hours=None if theirs is None else theirs / 3600.0,
         violating_share=violating,
@@ -139,34 +171,23 @@ def _judge(
     if recent[-1].mode != "act":
         return "unknown", f"mode is {recent[-1].mode}: nothing is scaled, so there is no difference"
     change = (ours - theirs) / max(theirs, 1e-9)
-    pods = f"{abs(change):.0%} {'more' if change > 0 else 'fewer'} pod-hours than the HPA"
+    pods = f"{_percent(abs(change))} {'more' if change > 0 else 'fewer'} pod-hours than the HPA"
     hurt = violating is not None and violating > _VIOLATING
     if abs(change) <= _SAME:
         return "same", "the pods are those that the HPA would have held"
     if change < 0 and not hurt:
         return "better", f"{pods}, and the objective held"
     if change < 0:
-        return "worse", f"{pods}, and {violating:.1%} of requests violated the objective"
+        missed = _percent(violating or 0.0, digits=1)
+        return "worse", f"{pods}, and {missed} of requests violated the objective"
     if starved > 0.0:
-        return "better", f"{pods}, which would have lacked CPU {starved:.0%} of the time"
+        return "better", f"{pods}, which would have lacked CPU {_percent(starved)} of the time"
     return "worse", f"{pods}, whose pods would have had enough CPU all the time"
 
 
-def _held(decisions: Sequence[Decision], bounds: Bounds) -> list[int | None]:
-    """The HPA's replicas at each decision: its highest wish within the stabilization window.
-
-    What it wishes at a decision stands at the next one: pods take their time to start.
-    """
-    wishes = [(one.at_s, hpa_wish(one.raw, one.current_replicas, bounds)) for one in decisions]
-    held: list[int | None] = []
-    for at_s, own in wishes:
-        window = [
-            wish
-            for then_s, wish in wishes
-            if at_s - STABILIZATION_S <= then_s < at_s and wish is not None
-        ]
-        held.append(None if own is None else max(1, *(window or (own,))))
-    return held
+def _percent(share: float, *, digits: int = 0) -> str:
+    """As the page writes it."""
+    return f"{share * 100:.{digits}f} %"
 
 
 def _span_s(recent: Sequence[Decision], index: int, now_s: float) -> float:

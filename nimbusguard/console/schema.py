@@ -48,7 +48,7 @@ _SUMMARY: Final[dict[str, Any]] = {
     "cpu": _maybe(_NUMBER),
     "hpa_replicas": _maybe(_COUNT),
 }
-_DECISION: Final = _object(
+_WHOLE: Final[dict[str, Any]] = dict(
     **_SUMMARY,
     features=_object(**dict.fromkeys(FEATURES, _maybe(_NUMBER))),
     q_values=_maybe({"type": "array", "items": _NUMBER, "minItems": 5, "maxItems": 5}),
@@ -57,12 +57,14 @@ _DECISION: Final = _object(
 _UNSEEN: Final = _object(
     workload=_TEXT, target=_TEXT, mode=_TEXT, paused=_FLAG, problem=_maybe(_TEXT)
 )
-_LIST: Final = {"type": "array", "items": _object(**_SUMMARY)}
+_LIST: Final = {"type": "array", "items": _object(**_SUMMARY, hpa_held=_maybe(_COUNT))}
 SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "overview": _object(
         server={"enum": ["operator", "transformer"]},
         now_s=_NUMBER,
         workloads=_COUNT,
+        changes=_COUNT,
+        problems=_COUNT,
         by_mode=_COUNTS,
         by_source=_COUNTS,
         by_action=_COUNTS,
@@ -79,7 +81,12 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         pages=_COUNT,
         rows={
             "type": "array",
-            "items": {"anyOf": [_object(**_SUMMARY, paused=_FLAG, problem=_maybe(_TEXT)), _UNSEEN]},
+            "items": {
+                "anyOf": [
+                    _object(**_SUMMARY, changes=_COUNT, paused=_FLAG, problem=_maybe(_TEXT)),
+                    _UNSEEN,
+                ]
+            },
         },
     ),
     "workload": _object(
@@ -98,14 +105,16 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
             objective_latency_s=_maybe(_NUMBER),
             pause_command=_maybe(_TEXT),
             resume_command=_maybe(_TEXT),
+            stop_all_command=_maybe(_TEXT),
         ),
-        last=_DECISION,
-        canary=_maybe(_DECISION),
+        last=_object(**_WHOLE),
+        canary=_maybe(_object(**_WHOLE, compared=_COUNT, disagree=_COUNT)),
         comparison=_object(
             verdict={"enum": ["better", "same", "worse", "unknown"]},
             reason=_TEXT,
             decisions=_COUNT,
             changes=_COUNT,
+            covered_s=_NUMBER,
             pod_hours=_NUMBER,
             hpa_pod_hours=_maybe(_NUMBER),
             violating_share=_maybe(_NUMBER),

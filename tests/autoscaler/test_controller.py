@@ -10,6 +10,7 @@ import pytest
 
 from autoscaler.arms import Arm
 from autoscaler.kube import KubeApi
+from autoscaler.metrics import STAGES
 from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.errors import MetricsUnavailable, Unavailable
 from tests.autoscaler.rig import Rig
@@ -296,6 +297,17 @@ async def test_a_workload_without_series_keeps_its_replicas(rig: Rig) -> None:
 
     assert (rig.cluster.replicas("web"), rig.cluster.replicas("mute")) == (5, 4)
     assert "no series" in rig.cluster.condition("mute", "MetricsTrusted")["message"]
+
+
+async def test_every_stage_of_an_evaluation_is_timed(rig: Rig) -> None:
+    """Once each."""
+    rig.add()
+
+    await rig.interval()
+
+    name = "nimbusguard_operator_stage_duration_seconds_count"
+    counted = {stage: rig.sample(name, stage=stage) for stage in STAGES}
+    assert counted == {"look": 1.0, "decide": 1.0, "apply": 1.0, "record": 1.0}
 
 
 async def test_without_kserve_the_rule_decides_and_the_breaker_is_shown(rig: Rig) -> None:

@@ -53,6 +53,7 @@ class FakeSource:
         self.journal.saw(decisions)
         self.asked: list[Mapping[str, Any]] = []
         self.missing: list[Unseen] = []
+        self.problems: dict[str, str] = {}
         self.answer: dict[str, Any] = {
             "predictions": [{"model_version": "2", "action": "NO_ACTION"}],
             "explanations": [{"sentence": "s", "features": [], "action": "NO_ACTION"}],
@@ -70,14 +71,18 @@ class FakeSource:
             "target": "Deployment/web",
             "mode": "act",
             "paused": False,
-            "problem": None,
+            "problem": self.problem(workload),
             "min_replicas": 1,
             "max_replicas": 9,
             "interval_s": 15.0,
             "objective_latency_s": 0.25,
             "pause_command": "kubectl annotate …",
             "resume_command": "kubectl annotate …",
+            "stop_all_command": "kubectl scale …",
         }
+
+    def problem(self, workload: str) -> str | None:
+        return self.problems.get(workload)
 
     def unseen(self) -> Sequence[Unseen]:
         return self.missing

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from nimbusguard.console.api import MOST_POINTS, NAMES, ConsoleApi, Unseen
+from nimbusguard.console.comparison import NEEDED_S
 from nimbusguard.console.decisions import instance_of
 from nimbusguard.console.journal import KEPT, Journal
 from nimbusguard.console.schema import SCHEMAS
@@ -61,6 +62,24 @@ async def test_workloads_are_found_and_sorted() -> None:
     assert found["matching"] == 10
     names = [row["workload"] for row in found["rows"]]
     assert (names[0], names[-1]) == ("shop/w0098", "shop/w0099")
+
+
+async def test_what_changed_and_what_has_a_problem_is_found_among_many() -> None:
+    """Counted over all, and at the front when sorted by."""
+    source = many(100)
+    changed = [decided(seconds, workload="shop/w0042", applied=True) for seconds in (400.0, 30.0)]
+    source.journal.saw([*changed, decided(15.0, workload="shop/w0042")])
+    source.problems["shop/w0077"] = "refused"
+    api = ConsoleApi(source)
+
+    overview = await api.answer("overview", {})
+    by_changes = await api.answer("workloads", {"sort": "changes"})
+    by_problem = await api.answer("workloads", {"sort": "problem"})
+
+    assert (overview["changes"], overview["problems"]) == (1, 1)
+    first = by_changes["rows"][0]
+    assert (first["workload"], first["changes"]) == ("shop/w0042", 1)
+    assert by_problem["rows"][0]["workload"] == "shop/w0077"
 
 
 @pytest.mark.parametrize("sort", ["load", "at_s", "current_replicas"])
@@ -145,6 +164,46 @@ async def test_a_long_history_is_thinned() -> None:
     assert found["history"][-1]["at_s"] == NOW_S - 1.0
 
 
+async def test_the_hpas_pods_in_the_history_are_those_of_the_comparison() -> None:
+    """Its window counts, also from before the first decision that is shown."""
+    source = FakeSource(
+        decided(310.0, cpu_utilization=1.0),  # four pods: it wishes six, for five minutes
+        decided(200.0, cpu_utilization=0.7),
+        decided(5.0, cpu_utilization=0.7),
+        decided(2.0, cpu_utilization=math.nan),
+    )
+
+    found = await ConsoleApi(source).answer("workload", {"key": "shop/web", "seconds": "240"})
+
+    assert [row["hpa_held"] for row in found["history"]] == [6, 4, None]
+    assert [row["hpa_replicas"] for row in found["history"]] == [4, 4, None]
+    assert [row["hpa_held"] for row in found["recent"]] == [None, 4, 6]
+
+
+async def test_questions_do_not_hold_each_other_up() -> None:
+    """Somebody who asked twice ran no HPA in between."""
+    source = FakeSource(
+        decided(20.0, mode="asked", cpu_utilization=1.0), decided(5.0, mode="asked")
+    )
+
+    found = await ConsoleApi(source).answer("workload", {"key": "shop/web"})
+
+    assert [row["hpa_held"] for row in found["recent"]] == [4, 6]
+
+
+async def test_the_canary_of_a_workload_is_counted_over_five_minutes() -> None:
+    """Beside decisions that were made at the same time; a rule's answer says nothing."""
+    source = FakeSource(*(decided(seconds) for seconds in (400.0, 45.0, 30.0, 15.0)))
+    for seconds, action in ((400.0, 4), (45.0, 3), (30.0, 2)):
+        source.journal.saw_shadow(decided(seconds, arm="shadow", action=ScaleAction(action)))
+    source.journal.saw_shadow(decided(15.0, arm="shadow", q_values=None, source="hpa_rule"))
+
+    found = (await ConsoleApi(source).answer("workload", {"key": "shop/web"}))["canary"]
+
+    assert (found["compared"], found["disagree"]) == (2, 1)
+    assert found["source"] == "hpa_rule"
+
+
 async def test_the_canary_is_counted_where_there_is_one() -> None:
     """Workloads of its own, and disagreement in the shadow; none at all is null."""
     source = many(4)
@@ -170,3 +229,26 @@ def test_the_journal_stays_small() -> None:
     assert len(journal.of("a")) == KEPT
     assert journal.of("b") == ()
     assert len(journal.last()) == 2
+
+
+def test_the_journal_holds_what_a_comparison_needs() -> None:
+    """Ten minutes of a workload that is looked at every second, which are more than its number."""
+    journal = Journal(span_s=NEEDED_S)
+    journal.saw(decided(1000.0 - second) for second in range(1001))
+
+    kept = journal.of("shop/web")
+
+    assert (kept[0].at_s, kept[-1].at_s) == (NOW_S - NEEDED_S + 1.0, NOW_S)
+
+
+def test_the_journal_has_an_end() -> None:
+    """With many decisions in all, a workload keeps its number and no more."""
+    journal = Journal(kept=3, span_s=NEEDED_S, most=10)
+    for second in range(20):
+        journal.saw(decided(20.0 - second, workload=name) for name in ("a", "b", "c"))
+
+    assert [len(journal.of(name)) for name in ("a", "b", "c")] == [4, 3, 3]
+
+    journal.forget("a")
+    journal.saw([decided(workload="b")])
+    assert len(journal.of("b")) == 4

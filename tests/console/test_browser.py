@@ -116,7 +116,31 @@ def test_a_newcomer_finds_what_it_did_why_and_whether_it_was_better(
     expect(page.locator("#stop")).to_have_text(
         "kubectl annotate --overwrite scalingpolicy w1 -n shop nimbusguard.io/paused=true"
     )
+    expect(page.locator("#stop-all")).to_have_text(
+        "kubectl -n nimbusguard scale deployment nimbusguard-operator --replicas=0"
+    )
     assert complaints == []
+
+
+def test_how_to_stop_it_is_one_click_away(page: Page) -> None:
+    """At the head of the workload, not at the end of a long page; the focus goes there too."""
+    button = page.get_by_role("button", name="How to stop it")
+    expect(button).to_be_in_viewport()
+
+    button.click()
+
+    expect(page.locator("#stop")).to_be_in_viewport()
+    expect(page.locator("#stop-title")).to_be_focused()
+
+
+def test_the_bars_say_what_the_sentence_says(page: Page) -> None:
+    """The feature that it names first speaks for the action in the table too."""
+    sentence = page.locator("#sentence").inner_text()
+    named = re.findall(r"workload, (\w+) ", sentence)
+    row = page.locator("#detail table").nth(0).locator("tbody tr").filter(has_text=named[0])
+
+    expect(row.locator("td").first).to_have_text(re.compile(r"^\+"))
+    expect(row.locator("td").first).to_have_attribute("data-label", "For it")
 
 
 def test_the_page_follows_what_happens(page: Page) -> None:
@@ -200,6 +224,75 @@ def test_what_a_canary_would_have_done_is_shown(page: Page) -> None:
     expect(page.locator("#detail")).to_contain_text("which disagrees.")
 
 
+def test_what_the_guard_held_is_told(page: Page) -> None:
+    """A recommendation that was not followed, in the list of decisions with what its rule means."""
+
+    def change(document: Any) -> None:
+        held = {"action": "SCALE_DOWN_2", "guard": ["STABILIZATION"], "applied": False}
+        current = {"current_replicas": 4, "target_replicas": 4}
+        document["last"] |= held | current
+        document["recent"] = [row | held | current for row in document["recent"][:1]]
+        document["comparison"]["changes"] = 0
+
+    altered(page, change)
+
+    expect(page.locator("#detail")).to_contain_text("kept at 4 by the guard", timeout=10_000)
+    expect(page.locator("#detail")).to_contain_text(
+        "SCALE_DOWN_2 recommended by the served network"
+    )
+    expect(page.locator("#detail")).to_contain_text(
+        "Guard: STABILIZATION (the guard's HPA rule wanted the replicas of late"
+    )
+
+
+def test_a_decision_that_is_not_carried_out_or_overdue_is_told(page: Page) -> None:
+    """Such as when the API server refuses, or when the loop stands still."""
+
+    def change(document: Any) -> None:
+        document["last"] |= {"current_replicas": 4, "target_replicas": 5, "applied": False}
+        document["last"] |= {"action": "SCALE_UP_1", "at_s": document["now_s"] - 400.0}
+        document["comparison"] |= {"covered_s": 30.0, "decisions": 2}
+
+    altered(page, change)
+
+    expect(page.locator("#detail")).to_contain_text("4 to 5, not carried out", timeout=10_000)
+    expect(page.locator("#detail")).to_contain_text("7 min ago: overdue, its turn is every 15 s")
+    expect(page.locator("#detail")).to_contain_text("Only 30 s of the five minutes are known.")
+
+
+def test_times_of_another_day_have_their_date(page: Page) -> None:
+    """Else the two ends of a day read alike; and logs, which are in UTC, can be found."""
+    page.get_by_role("button", name="1 day").click()
+
+    history = page.locator("#history ~ p").first
+    expect(history).to_contain_text(re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d to "))
+    expect(history).to_contain_text("(UTC")
+
+
+def sideways(page: Page) -> list[str]:
+    """Tables that do not fit."""
+    found: list[str] = page.evaluate(
+        "[...document.querySelectorAll('.scroll, #workloads')]"
+        ".filter((e) => e.scrollWidth > e.clientWidth"
+        " || e.offsetWidth > e.parentElement.clientWidth)"
+        ".map((e) => e.getAttribute('aria-label') ?? e.id)"
+    )
+    return found
+
+
+def test_no_table_is_cut_off_on_a_desk(page: Page) -> None:
+    """1280 pixels wide, with the longest names of actions and rules."""
+
+    def change(document: Any) -> None:
+        held = {"action": "SCALE_DOWN_2", "guard": ["HPA_OBJECTS", "OUT_OF_DISTRIBUTION"]}
+        document["recent"] = [row | held for row in document["recent"]]
+
+    altered(page, change)
+    expect(page.locator("#detail")).to_contain_text("OUT_OF_DISTRIBUTION (", timeout=10_000)
+
+    assert sideways(page) == []
+
+
 def test_a_paused_policy_shows_how_it_goes_on(page: Page) -> None:
     """And a rule's decision says that there are no Q-values."""
 
@@ -243,7 +336,7 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
     expect(third).to_be_visible(timeout=2 * DECISION_MS)  # two intervals apart: enough to zoom into
     page.locator(".chart svg").nth(1).focus()
     page.keyboard.press("Home")
-    expect(page.locator(".chart p").nth(1)).to_contain_text("the HPA's wish")
+    expect(page.locator(".chart p").nth(1)).to_contain_text("the HPA, estimated")
     page.keyboard.press("Enter")
     page.keyboard.press("End")
     page.keyboard.press("Enter")
@@ -294,7 +387,7 @@ def test_text_stands_out_in_both_schemes(
 def test_it_is_readable_on_a_phone(
     browser: Browser, operator: Operator, complaints: list[str]
 ) -> None:
-    """390 pixels wide: nothing beyond the edge, rows as cards, the detail below."""
+    """390 pixels wide: nothing beyond the edge or cut off, rows as cards, the detail below."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
     page = opened(context, operator.url, complaints)
 
@@ -302,10 +395,16 @@ def test_it_is_readable_on_a_phone(
     labelled = page.evaluate(
         "getComputedStyle(document.querySelector('#workloads td'), '::before').content"
     )
+    cut_off = sideways(page)
+    named = page.get_by_role("table").count()
+    cells = page.get_by_role("cell", name="NO_ACTION").count()
     context.close()
 
     assert width == 390
     assert "Load" in labelled or "attr" in labelled
+    assert cut_off == []
+    assert named == 4  # laid out as cards they are tables still, to a screen reader
+    assert cells > 0
 
 
 def test_a_thousand_workloads_stay_usable(page: Page, operator: Operator) -> None:
@@ -405,6 +504,7 @@ def test_a_transformer_shows_what_it_was_asked_last(browser: Browser, watched: S
     expect(link).to_be_visible(timeout=10_000)
     expect(page.locator("#sentence")).to_contain_text("SCALE_UP_2 (4 to 6 replicas)")
     expect(page.locator("#detail")).to_contain_text("Somebody asked once. Nothing was scaled")
+    expect(page.locator("#summary")).not_to_contain_text("changes in five minutes")
     assert page.locator("#detail img").count() == 0
 
     ask_for(watched, "<img src=x onerror=alert(1)>", 0.2)

@@ -38,7 +38,7 @@ def test_fewer_pods_and_a_held_objective_are_better() -> None:
     found = judged(story(cpu_utilization=0.84), latency_s=0.25)
 
     assert found.verdict == "better"
-    assert found.reason == "20% fewer pod-hours than the HPA, and the objective held"
+    assert found.reason == "20 % fewer pod-hours than the HPA, and the objective held"
 
 
 def test_fewer_pods_and_a_missed_objective_are_worse() -> None:
@@ -49,7 +49,7 @@ def test_fewer_pods_and_a_missed_objective_are_worse() -> None:
 
     assert found.verdict == "worse"
     assert found.violating_share == pytest.approx(0.05)
-    assert "5.0% of requests violated the objective" in found.reason
+    assert "5.0 % of requests violated the objective" in found.reason
 
 
 def test_more_pods_than_needed_are_worse() -> None:
@@ -69,7 +69,7 @@ def test_more_pods_that_were_needed_are_better() -> None:
 
     assert found.verdict == "better"
     assert found.reason.endswith(
-        "more pod-hours than the HPA, which would have lacked CPU 5% of the time"
+        "more pod-hours than the HPA, which would have lacked CPU 5 % of the time"
     )
 
 
@@ -113,6 +113,7 @@ def test_a_gap_is_not_counted() -> None:
     found = judged([decided(290.0)], latency_s=0.25)
 
     assert found.pod_hours == pytest.approx(4 * 120 / 3600)
+    assert found.covered_s == pytest.approx(120.0)
 
 
 @given(

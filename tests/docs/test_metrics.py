@@ -58,6 +58,14 @@ def listed(title: str) -> dict[str, set[str]]:
     return {name: set(labels.split(",")) - {""} for name, labels in rows}
 
 
+def operators() -> dict[str, set[str]]:
+    """Metrics of the operator; those of the process are not ours."""
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+    found = made(registry._collector_to_names)
+    return {name: labels for name, labels in found.items() if name.startswith("nimbusguard_")}
+
+
 def made(collectors: Iterable[object]) -> dict[str, set[str]]:
     """Metrics of the code with their labels, samples or none."""
     found = {}
@@ -86,10 +94,7 @@ def test_every_metric_of_the_servers_is_on_the_page() -> None:
 
 def test_every_metric_of_the_operator_is_on_the_page() -> None:
     """With its labels, and no other."""
-    registry = CollectorRegistry()
-    OperatorMetrics(registry)
-
-    code = made(registry._collector_to_names)
+    code = operators()
     del code["nimbusguard_build_info"]  # listed once, with the servers'
     assert listed("Operator") == code
 
@@ -155,9 +160,7 @@ def _called(node: ast.Call) -> str:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_a_metric_that_a_document_names_exists(path: Path) -> None:
     """In prose, tables and queries alike; recording rules count."""
-    registry = CollectorRegistry()
-    OperatorMetrics(registry)
-    code = made([ServingMetrics("transformer", "m"), *registry._collector_to_names])
+    code = made([ServingMetrics("transformer", "m")]) | operators()
     known = set(code) | set(PUSHED) | {"nimbusguard_ray_requests_total", "nimbusguard_transformer"}
     steps = {
         rule["record"]
@@ -176,9 +179,7 @@ def test_a_metric_that_a_document_names_exists(path: Path) -> None:
 
 def test_every_query_names_metrics_that_exist() -> None:
     """In alerts, rules and dashboards."""
-    registry = CollectorRegistry()
-    OperatorMetrics(registry)
-    known = set(made([ServingMetrics("transformer", "m"), *registry._collector_to_names]))
+    known = set(made([ServingMetrics("transformer", "m")]) | operators())
     folder = ROOT / "manifests/monitoring"
     files = [folder / "alerts.yaml", folder / "slo-rules.yaml", *folder.glob("dashboards/*.json")]
     for file in files:
@@ -193,9 +194,7 @@ def test_every_metric_is_shown_somewhere() -> None:
     shown = "".join(
         path.read_text() for path in (ROOT / "manifests/monitoring/dashboards").glob("*.json")
     )
-    registry = CollectorRegistry()
-    OperatorMetrics(registry)
-    code = made([ServingMetrics("transformer", "m"), *registry._collector_to_names])
+    code = made([ServingMetrics("transformer", "m")]) | operators()
 
     assert [name for name in sorted({*code, *PUSHED}) if name not in shown] == []
 
@@ -207,6 +206,9 @@ def test_every_alert_is_on_the_page() -> None:
 
     assert set(re.findall(r"`(NimbusGuard\w+)`", section("Alerts"))) == code
     assert set(re.findall(r"\bNimbusGuard[A-Z]\w+", PAGE)) == code
+    for path in DOCUMENTS:
+        named = set(re.findall(r"\bNimbusGuard[A-Z]\w+", path.read_text()))
+        assert named - {"NimbusGuardError"} <= code, path.name
 
 
 def test_every_objective_is_recorded_over_every_window() -> None:
@@ -233,6 +235,16 @@ def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
     assert documented == code
 
 
+def test_every_setting_without_a_prefix_is_documented_too() -> None:
+    """Those that users know by older names; `.env.example` is held to the code elsewhere."""
+    example = (ROOT / ".env.example").read_text()
+    text = "".join(path.read_text() for path in DOCUMENTS)
+
+    names = re.findall(r"^([A-Z_]+)=", example, re.MULTILINE)
+    assert len(names) > 40
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
 def defaults_of(path: str) -> dict[str, str]:
     """Settings and defaults of the tables of a page."""
     text = (ROOT / path).read_text()
@@ -250,7 +262,7 @@ def test_the_documented_defaults_are_those_of_the_code() -> None:
 
 
 def test_every_command_that_a_document_names_exists() -> None:
-    """`nimbusguard …` and `make …`, in code spans and blocks; and every command is documented."""
+    """`nimbusguard …` and `make …`, in code spans and blocks; and every one is documented."""
     targets = set(re.findall(r"^([a-z][a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
     named: set[str] = set()
     made_of: set[str] = set()
@@ -259,12 +271,12 @@ def test_every_command_that_a_document_names_exists() -> None:
         spans = re.findall(r"`([^`\n]+)`", text) + re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
         for span in spans:
             named |= set(re.findall(r"(?:^|[\s/])nimbusguard ([a-z]+)", span))
-            for targets_named in re.findall(r"(?:^|\n|\$ )make ((?:[a-z][a-z-]+ ?)+)", span):
+            for targets_named in re.findall(r"(?:^|\n|\$ |&& )make ((?:[a-z][a-z-]+ ?)+)", span):
                 made_of |= set(targets_named.split())
     named -= {"scale", "port"}  # `kubectl -n nimbusguard scale`, `… port-forward`
 
     assert named == set(COMMANDS)
-    assert made_of <= targets
+    assert made_of == targets
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -327,7 +339,7 @@ def test_every_part_of_the_benchmark_that_is_named_exists() -> None:
         part for path in pages for part in re.findall(r"python -m bench ([a-z]+)", path.read_text())
     }
 
-    assert named <= set(PARTS)
+    assert named == {*PARTS, "report", "all"}
 
 
 def test_every_field_of_a_log_line_is_on_the_page() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
 from nimbusguard.cli import main
+from nimbusguard.contract.features import NAMES
 from tests.service.processes import MODEL, Server
 from tests.service.wire import Wire
 from tests.serving.in_process import ROW, STATE
@@ -155,9 +157,28 @@ def test_the_command_prints_bars(
     assert status == 0
     assert lines[0].startswith("SCALE_UP_2 (4 to 6 replicas) is preferred to SCALE_UP_1")
     first = next(line for line in lines if line.lstrip().startswith("cpu_utilization"))
-    assert "│████████" in first
+    assert "│██████" in first
     assert sum("│" in line for line in lines) == 11
+    assert max(len(line.rstrip()) for line in lines if "│" in line) <= 80
     assert any(f"{MODEL} version 1; integrated gradients" in line for line in lines)
+    assert any("`for it` is what speaks for it over SCALE_UP_1" in line for line in lines)
+    assert re.search(r" 0\.5 +\+2\.\d{4} +\+3\.\d{4} ", first)  # calm, for it, adds
+
+
+def test_an_action_without_another_has_nothing_to_be_held_against(
+    transformer: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the bounds allow one action alone there is no lead, and no column of it."""
+    payload = tmp_path / "payload.json"
+    bounds = {"current_replicas": 4, "min_replicas": 4, "max_replicas": 4}
+    payload.write_text(json.dumps(dict(zip(NAMES, ROW, strict=True)) | bounds))
+
+    status = main(["explain", str(payload), "--endpoint", transformer.url])
+
+    out = capsys.readouterr().out
+    assert status == 0
+    assert "the bounds allow no other action" in out
+    assert "for it" not in out
 
 
 def test_the_command_prints_json(

@@ -1,4 +1,6 @@
-"""The whole system as it runs, and what watches it: Prometheus, Alertmanager and a Pushgateway.
+"""The whole system as it runs, and what watches it.
+
+That is Prometheus, Alertmanager, a Pushgateway, and a collector of traces.
 
 Two transformers with a predictor each (stable and canary), the operator before stand-ins of the
 Kubernetes API and of the workloads' metrics, and steady traffic. Every second is scraped; the
@@ -8,8 +10,10 @@ shipped rules are evaluated every second and wait one second where they wait min
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -61,9 +65,11 @@ class WatchedSystem:
     canary: ExitStack = field(default_factory=ExitStack)
     """Ends the canary's predictor."""
     _exit: ExitStack = field(default_factory=ExitStack)
+    _tracing: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> WatchedSystem:
         try:
+            self._collect_traces()
             for arm, version in (("stable", "1"), ("canary", "2")):
                 self._serve(arm, version)
             self._operate()
@@ -87,6 +93,27 @@ class WatchedSystem:
         result: list[dict[str, Any]] = answer.json()["data"]["result"]
         return result
 
+    def exemplars(self, series: str) -> set[str]:
+        """The traces that Prometheus keeps as examples of a histogram."""
+        answer = httpx.get(
+            f"{self.prometheus}/api/v1/query_exemplars",
+            params={"query": series, "start": 0, "end": 1e11},
+            timeout=10,
+            trust_env=False,
+        )
+        assert answer.status_code == httpx.codes.OK, f"{series}: {answer.text}"
+        found = answer.json()["data"]
+        return {one["labels"]["trace_id"] for each in found for one in each["exemplars"]}
+
+    def traces(self) -> dict[str, set[str]]:
+        """The services whose spans the collector has, by trace."""
+        text = (self.folder / "spans.jsonl").read_text()
+        found: dict[str, set[str]] = {}
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            span = json.loads(line)
+            found.setdefault(span["trace_id"], set()).add(span["service"])
+        return found
+
     def label_values(self, series: str, label: str) -> list[str]:
         """What `label_values(series, label)` means to Grafana."""
         answer = httpx.get(
@@ -108,6 +135,17 @@ class WatchedSystem:
         self._exit.close()
         self.canary.close()
 
+    def _collect_traces(self) -> None:
+        receiver = start(
+            [sys.executable, "-m", "tests.service.otlp_receiver", str(self.folder / "spans.jsonl")],
+            log=self.folder / "otlp.log",
+        )
+        self._exit.callback(receiver.end)
+        self._tracing = {
+            "NIMBUSGUARD_TRACING_ENDPOINT": f"http://127.0.0.1:{receiver.first_line()}",
+            "NIMBUSGUARD_TRACING_RATIO": "1",
+        }
+
     def _serve(self, arm: str, version: str) -> None:
         predictor_stack = self.canary if arm == "canary" else self._exit
         self.predictors[arm] = predictor_stack.enter_context(
@@ -115,6 +153,7 @@ class WatchedSystem:
                 "predictor",
                 self.folder / f"predictor-{arm}.log",
                 f"--model_dir={packaged_path() / MODEL / version}",
+                environ=self._tracing,
             )
         )
         self.transformers[arm] = self._exit.enter_context(
@@ -123,11 +162,13 @@ class WatchedSystem:
                 self.folder / f"transformer-{arm}.log",
                 f"--predictor_host=127.0.0.1:{self.predictors[arm].http_port}",
                 "--predictor_protocol=v2",
+                environ=self._tracing,
             )
         )
 
     def _operate(self) -> None:
-        environ = self._exit.enter_context(stand_ins(WORKLOADS)) | {
+        environ = self._exit.enter_context(stand_ins(WORKLOADS)) | self._tracing
+        environ |= {
             "KSERVE_ENDPOINT": self.transformers["stable"].url,
             "AUTOSCALER_CANARY_ENDPOINT": self.transformers["canary"].url,
             "AUTOSCALER_SHADOW_CANARY": "true",

@@ -212,30 +212,110 @@ def test_every_runbook_is_of_an_alert() -> None:
 def test_an_alert_fires_when_it_should(name: str, tmp_path: Path) -> None:
     """And not when it should not."""
     case = CASES[name]
-    files = ["slo-rules.yaml"] * ("Budget" in name) + ["alerts.yaml"]
+    files = [MONITORING / "slo-rules.yaml"] * ("Budget" in name) + [MONITORING / "alerts.yaml"]
+    expected = [
+        (series, _firing(name, case.minute, fires=fires))
+        for series, fires in ((case.fires, True), (case.quiet, False))
+    ]
+
+    done = _tested(tmp_path, files, case.step, expected)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+HOUR = 60
+BURNS = {
+    # Within the hour, from a budget that was whole: only the windows of an hour and five minutes.
+    ("Fast", "an outage"): ([(0, 6 * HOUR), (60, 20)], "1m", True),
+    # Less than what an hour shows: only those of six hours and thirty minutes.
+    ("Fast", "hours of errors"): ([(8, 6 * HOUR)], "1m", True),
+    # Both short windows are far above; the long ones say that it costs little.
+    ("Fast", "three bad minutes"): ([(0, 6 * HOUR), (100, 3)], "1m", False),
+    # Both long windows are still above; the short ones say that it is over.
+    ("Fast", "an outage that is over"): ([(0, 5 * HOUR), (50, HOUR), (0, 35)], "1m", False),
+    ("Slowly", "days of errors"): ([(1.5, 3 * 24 * 15)], "4m", True),
+    ("Slowly", "two bad hours"): ([(0, 3 * 24 * 15), (6, 2 * 15)], "4m", False),
+    ("Slowly", "days that are over"): ([(1.5, 3 * 24 * 15), (0, 100)], "4m", False),
+}
+"""Courses: multiples of the allowed rate, each for so many steps; the step; whether it fires."""
+OBJECTIVES = {
+    "Error": (0.001, f'{ASKED},status="503"}}', {f'{ASKED},status="200"}}': False}),
+    "Latency": (0.01, None, {f'{SLOW},le="0.05"}}': False, TIMED: True}),
+    "Fallback": (0.01, f'{DECIDED}{{source="hold"}}', {f'{DECIDED}{{source="kserve"}}': False}),
+}
+"""What may be bad, the series of bad events, and those of the good or (true) of all."""
+
+
+def course(rates: list[tuple[float, int]]) -> str:
+    """A counter that grows by so much a step, for so many steps each."""
+    pieces, total = [], 0.0
+    for rate, steps in rates:
+        pieces.append(f"{total + rate:g}+{rate:g}x{steps - 1}")
+        total += rate * steps
+    return " ".join(pieces)
+
+
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+@pytest.mark.parametrize("kind", sorted(BURNS), ids="-".join)
+def test_both_windows_of_a_burn_must_agree(
+    objective: str, kind: tuple[str, str], tmp_path: Path
+) -> None:
+    """Each pair of windows by itself: neither a blip nor what is over calls anybody."""
+    allowed, bad, others = OBJECTIVES[objective]
+    burns, step, fires = BURNS[kind]
+    shares = [(multiple * allowed, steps) for multiple, steps in burns]
+    of_all = course([(1000, steps) for _, steps in burns])
+    good = course([(1000 * (1 - share), steps) for share, steps in shares])
+    series = {name: of_all if is_all else good for name, is_all in others.items()}
+    if bad is not None:
+        series[bad] = course([(1000 * share, steps) for share, steps in shares])
+    steps = sum(steps for _, steps in burns)
+    name = f"NimbusGuard{objective}BudgetBurns{kind[0]}"
+
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump(_rules_of(name)))
+
+    expected = _firing(name, (steps - 1) * int(step[:-1]), fires=fires)
+    done = _tested(tmp_path, [rules], step, [(series, expected)])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _rules_of(alert: str) -> dict[str, Any]:
+    """One alert as it is shipped, with the recording rules that it stands on, and nothing else."""
+    groups = yaml.safe_load((MONITORING / "slo-rules.yaml").read_text())["groups"]
+    used = [
+        group
+        for group in groups
+        if any(rule["record"] in ALERTS[alert]["expr"] for rule in group["rules"])
+    ]
+    return {"groups": [*used, {"name": "alert", "rules": [ALERTS[alert]]}]}
+
+
+def _tested(
+    folder: Path, files: list[Path], step: str, tests: list[tuple[dict[str, str], dict[str, Any]]]
+) -> subprocess.CompletedProcess[str]:
+    """What promtool says of the shipped files, given series and what is expected of them."""
     document = {
-        "rule_files": [str(MONITORING / file) for file in files],
-        "evaluation_interval": case.step,
+        "rule_files": [str(file) for file in files],
+        "evaluation_interval": step,
         "tests": [
             {
-                "interval": case.step,
+                "interval": step,
                 "input_series": [{"series": key, "values": value} for key, value in series.items()],
-                "promql_expr_test": [_firing(name, case.minute, fires=fires)],
+                "promql_expr_test": [expected],
             }
-            for series, fires in ((case.fires, True), (case.quiet, False))
+            for series, expected in tests
         ],
     }
-    path = tmp_path / "test.yaml"
+    path = folder / "test.yaml"
     path.write_text(yaml.safe_dump(document))
-
-    done = subprocess.run(
+    return subprocess.run(
         [program("promtool"), "test", "rules", str(path)],
         capture_output=True,
         text=True,
         check=False,
     )
-
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _firing(name: str, minute: int, *, fires: bool) -> dict[str, Any]:

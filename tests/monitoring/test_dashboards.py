@@ -105,6 +105,57 @@ def test_every_workload_is_seen(system: WatchedSystem) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.parametrize(
+    ("series", "services"),
+    [
+        (
+            'nimbusguard_request_duration_seconds_bucket{component="transformer",route="v1_predict"}',
+            {"nimbusguard-transformer", "nimbusguard-predictor"},
+        ),
+        ("nimbusguard_operator_evaluation_seconds_bucket", {"nimbusguard-operator"}),
+        ("nimbusguard_operator_stage_duration_seconds_bucket", {"nimbusguard-operator"}),
+    ],
+    ids=["transformer", "operator", "stages"],
+)
+def test_a_slow_bucket_leads_to_a_trace(
+    system: WatchedSystem, series: str, services: set[str]
+) -> None:
+    """Prometheus keeps its exemplar, and the collector has the trace that the exemplar names."""
+
+    def led() -> bool:
+        traces = system.traces()
+        return any(services <= traces.get(one, set()) for one in system.exemplars(series))
+
+    wait_until("an exemplar whose trace was collected", led, DATA_TIMEOUT_S)
+
+
+@pytest.mark.service
+def test_every_family_of_every_component_is_on_the_page(system: WatchedSystem) -> None:
+    """Those of libraries too; and what the page names beside ours, each component has."""
+    page = (ROOT / "docs/metrics.md").read_text()
+    others = page.partition("## Of the processes and libraries")[2].partition("\n## ")[0]
+    urls = {
+        "transformer": system.transformers["stable"].url,
+        "predictor": system.predictors["stable"].url,
+        "operator": system.operator,
+    }
+    for component, url in urls.items():
+        text = httpx.get(f"{url}/metrics", trust_env=False).text
+        families = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
+        ours = {name for name in families if name.startswith("nimbusguard_")}
+
+        assert {name for name in ours if f"`{name}`" not in page} == set()
+        rows = re.findall(r"^\| (`.+?) \| (.+?) \|", others, re.MULTILINE)
+        expected = {
+            name
+            for names, where in rows
+            for name in re.findall(r"`(\w+)`", names)
+            if where == "all three" or component in where
+        }
+        assert families - ours == expected, component
+
+
+@pytest.mark.service
 def test_the_operator_logs_one_line_a_decision(system: WatchedSystem) -> None:
     """With workload, source, version and request id, and nothing secret."""
     log = system.folder / "operator.jsonl"

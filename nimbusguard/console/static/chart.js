@@ -7,19 +7,21 @@ const HEIGHT = 100;
 const KINDS = [
   { title: "Load", unit: "requests/s", lines: [{ key: "load", name: "load" }], show: (value) => number(value, 1) },
   { title: "Replicas", unit: "pods", step: true, show: (value) => number(value, 0),
-    lines: [{ key: "current_replicas", name: "NimbusGuard" }, { key: "hpa_replicas", name: "the HPA's wish", class: "other" }] },
+    lines: [{ key: "current_replicas", name: "NimbusGuard" }, { key: "hpa_held", name: "the HPA, estimated", class: "other" }] },
   { title: "p95", unit: "", lines: [{ key: "p95_s", name: "p95" }], show: seconds },
 ];
 
 /** The charts of a history, from one Unix time to another. `zoom(from, until)` is told what to show. */
 export function charts(points, from, until, zoom) {
   const span = Math.max(until - from, 1);
-  return make("div", {}, ...KINDS.map((kind) => chart(kind, points, from, span, zoom)));
+  const axis = make("p", { class: "axis quiet", "aria-hidden": "true" }, ...[0, 0.5, 1].map((share) => make("span", {}, clock(from + share * span))));
+  return make("div", {}, ...KINDS.map((kind) => chart(kind, points, from, span, zoom)), axis);
 }
 
 function chart(kind, points, from, span, zoom) {
   const values = kind.lines.flatMap(({ key }) => points.map((point) => point[key])).filter((value) => value !== null);
-  const top = Math.max(...values, 0) * 1.1 || 1;
+  const highest = Math.max(...values, 0) * 1.1 || 1;
+  const top = kind.step ? Math.ceil(highest) : highest;
   const x = (point) => ((point.at_s - from) / span) * WIDTH;
   const y = (value) => HEIGHT - (value / top) * HEIGHT;
   const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", tabindex: "0", "data-key": kind.title,

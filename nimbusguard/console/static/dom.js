@@ -28,6 +28,8 @@ export function number(value, digits = 3) {
 export const seconds = (value) =>
   value === null ? "–" : value < 1 ? `${number(value * 1000, 0)} ms` : `${number(value, 2)} s`;
 
+export const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
 export const percent = (value) => (value === null ? "–" : `${number(value * 100, 1)} %`);
 
 export function age(seconds_) {
@@ -36,7 +38,20 @@ export function age(seconds_) {
   return whole < 7200 ? `${Math.round(whole / 60)} min ago` : `${Math.round(whole / 3600)} h ago`;
 }
 
-export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB");
+/** A moment by the browser's clock; with its date where that is not today's. */
+export function clock(unix) {
+  const then = new Date(unix * 1000);
+  const time = then.toLocaleTimeString("en-GB");
+  return then.toDateString() === new Date().toDateString() ? time : `${then.toLocaleDateString("en-CA")} ${time}`;
+}
+
+/** How far the browser's clock is from UTC, which logs are written in. */
+export function zone(unix) {
+  const minutes = -new Date(unix * 1000).getTimezoneOffset();
+  if (minutes === 0) return "UTC";
+  const two = (value) => String(Math.trunc(value)).padStart(2, "0");
+  return `UTC${minutes < 0 ? "-" : "+"}${two(Math.abs(minutes) / 60)}:${two(Math.abs(minutes) % 60)}`;
+}
 
 /** A bar from the middle: to the right what adds, to the left what takes. From 0, a share of the whole width. */
 export function bar(share, from = 50) {
@@ -46,13 +61,19 @@ export function bar(share, from = 50) {
     draw("line", { class: "axis", x1: from, x2: from, y1: 0, y2: 10 }));
 }
 
-/** A table with a caption, column heads and rows; the first cell of a row is its head. */
-export function table(caption, heads, rows) {
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-key": heads.join() },
-    make("table", {},
+/** A number with its bar. */
+export const measure = (text, drawn) => make("span", { class: "measure" }, make("span", {}, text), drawn);
+
+/**
+ * A table with a caption, column heads and rows; the first cell of a row is its head. As `cards` its rows become cards on a phone,
+ * where each cell shows its column's head; roles are spelled out, for a table that is laid out otherwise loses its own.
+ */
+export function table(caption, heads, rows, kind = "") {
+  return make("div", { class: `scroll ${kind}`, tabindex: "0", role: "region", "aria-label": caption, "data-key": heads.join() },
+    make("table", { role: "table" },
       make("caption", {}, caption),
-      make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
-      make("tbody", {}, ...rows.map(({ cells, ...attributes }) =>
-        make("tr", attributes, ...cells.map((cell, index) =>
-          index === 0 ? make("th", { scope: "row" }, cell) : make("td", {}, cell)))))));
+      make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads.map((head) => make("th", { scope: "col", role: "columnheader" }, head)))),
+      make("tbody", { role: "rowgroup" }, ...rows.map(({ cells, ...attributes }) =>
+        make("tr", { role: "row", ...attributes }, ...cells.map((cell, index) =>
+          index === 0 ? make("th", { scope: "row", role: "rowheader" }, cell) : make("td", { role: "cell", "data-label": heads[index] }, cell)))))));
 }

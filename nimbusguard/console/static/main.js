@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { detail } from "./detail.js";
-import { make, number, seconds } from "./dom.js";
+import { make, number, plural, seconds } from "./dom.js";
 
 const PERIOD_MS = 2000;
 const PAGE_SIZE = 25;
@@ -45,18 +45,19 @@ function say(id, text) {
 }
 
 function showOverview(overview) {
-  const sources = Object.entries(overview.by_source).map(([name, count]) => `${count} by ${name}`).join(", ");
+  const sources = Object.entries(overview.by_source).map(([name, count]) => `${count} decided by ${name}`).join(", ");
   const versions = Object.keys(overview.by_version).filter((name) => name !== "none").map((name) => `version ${name}`).join(", ");
   const canary = overview.canary === null ? null
-    : `canary decides for ${overview.canary.workloads}, disagrees on ${overview.canary.disagree} of ${overview.canary.compared} compared`;
+    : `canary decides for ${overview.canary.workloads}, disagrees on ${overview.canary.disagree} of the ${overview.canary.compared} that it is only asked about`;
   const role = overview.leader === false ? "this operator stands by; ask the leader" : null;
-  $("summary").textContent = [overview.server, `${overview.workloads} workloads`, sources, versions, canary, role].filter(Boolean).join(" · ");
+  $("summary").textContent = [overview.server, plural(overview.workloads, "workload"), overview.server === "operator" ? `${plural(overview.changes, "change")} in five minutes` : null,
+    overview.problems ? `${overview.problems} with a problem` : null, sources, versions, canary, role].filter(Boolean).join(" · ");
 }
 
 function showList(list) {
   state.page = list.page;
   state.pages = list.pages;
-  say("count", list.total === 0 ? "No workload yet" : `${list.matching} of ${list.total} workloads`);
+  say("count", list.total === 0 ? "No workload yet" : `${list.matching} of ${plural(list.total, "workload")}`);
   $("page").textContent = `Page ${list.page} of ${list.pages}`;
   $("previous").disabled = list.page <= 1;
   $("next").disabled = list.page >= list.pages;
@@ -65,13 +66,13 @@ function showList(list) {
 }
 
 function row(one) {
-  const cell = (label, ...content) => make("td", { "data-label": label }, ...content);
+  const cell = (label, ...content) => make("td", { role: "cell", "data-label": label }, ...content);
   const is = one.workload === state.key;
   const link = make("a", { href: `#/${encodeURIComponent(one.workload)}`, "data-key": one.workload, "aria-current": is ? "true" : null }, one.workload);
-  const notes = [one.paused ? "paused" : null, one.mode === "act" ? null : one.mode, one.problem ? "problem" : null].filter(Boolean).join(", ");
-  const head = make("th", { scope: "row" }, link, notes ? make("small", {}, ` ${notes}`) : null);
-  if (!("action" in one)) return make("tr", { class: is ? "chosen" : null }, head, make("td", { colspan: 5 }, one.problem ?? "no decision yet"));
-  return make("tr", { class: is ? "chosen" : null }, head,
+  const notes = [one.changes ? plural(one.changes, "change") : null, one.paused ? "paused" : null, one.mode === "act" ? null : one.mode, one.problem ? "problem" : null].filter(Boolean).join(", ");
+  const head = make("th", { scope: "row", role: "rowheader" }, link, notes ? make("small", {}, ` ${notes}`) : null);
+  if (!("action" in one)) return make("tr", { role: "row", class: is ? "chosen" : null }, head, make("td", { role: "cell", colspan: 5 }, one.problem ?? "no decision yet"));
+  return make("tr", { role: "row", class: is ? "chosen" : null }, head,
     cell("Load", number(one.load, 1)),
     cell("Replicas", one.current_replicas === one.target_replicas ? `${one.current_replicas}` : `${one.current_replicas} → ${one.target_replicas}`),
     cell("p95", seconds(one.p95_s)),
@@ -154,7 +155,7 @@ addEventListener("hashchange", () => {
   state.key = chosen();
   state.explained = null;
   state.view = { seconds: 900, until: null };
-  refresh().then(() => $("detail").focus({ preventScroll: matchMedia("(min-width: 68rem)").matches }));
+  refresh().then(() => $("detail").focus({ preventScroll: matchMedia("(min-width: 76rem)").matches }));
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 $("previous").addEventListener("click", () => turn(-1));
