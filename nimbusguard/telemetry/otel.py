@@ -17,6 +17,7 @@ from typing import Final, Self
 import numpy as np
 
 from nimbusguard.telemetry.otlp import Exporter
+from nimbusguard.telemetry.otlp_wire import SpanIds, link_field, span_field
 from nimbusguard.telemetry.spans import NOTHING, Kind, Span, Value
 
 _SAMPLED: Final = 1
@@ -32,17 +33,15 @@ class OtelSpan:
     """One span, from its start to its export."""
 
     __slots__ = (
+        "_attributes",
+        "_end_ns",
+        "_error",
         "_exporter",
-        "attributes",
-        "end_ns",
-        "error",
-        "id",
+        "_links",
+        "_start_ns",
+        "ids",
         "kind",
-        "links",
         "name",
-        "parent_id",
-        "start_ns",
-        "trace",
         "tracestate",
     )
 
@@ -51,45 +50,56 @@ class OtelSpan:
         exporter: Exporter,
         name: str,
         kind: Kind,
-        ids: tuple[bytes, bytes, bytes],
+        ids: SpanIds,
         tracestate: bytes | None,
         attributes: dict[str, Value],
     ) -> None:
         self._exporter = exporter
         self.name = name
         self.kind = kind
-        self.trace, self.parent_id, self.id = ids
+        self.ids = ids
         self.tracestate = tracestate
-        self.attributes = attributes
-        self.links: list[OtelSpan] = []
-        self.error: str | None = None
-        self.start_ns = time.time_ns()
-        self.end_ns = 0
+        self._attributes = attributes
+        self._links: list[bytes] = []
+        self._start_ns = time.time_ns()
 
     @property
     def trace_id(self) -> str:
         """See `Span`."""
-        return self.trace.hex()
+        return self.ids.trace.hex()
 
     @property
     def traceparent(self) -> bytes:
         """See `Span`."""
-        return b"00-%b-%b-01" % (self.trace.hex().encode(), self.id.hex().encode())
+        return b"00-%b-%b-01" % (self.ids.trace.hex().encode(), self.ids.own.hex().encode())
 
     def set(self, name: str, value: Value) -> None:
         """See `Span`."""
-        self.attributes[name] = value
+        self._attributes[name] = value
 
     def link(self, other: Span) -> None:
         """See `Span`."""
-        if len(self.links) < _MAX_LINKS:
-            self.links.append(_own(other))
+        if len(self._links) < _MAX_LINKS:
+            ids = _own(other).ids
+            self._links.append(link_field(ids.trace, ids.own))
 
     def end(self, error: str | None = None) -> None:
         """See `Span`."""
-        self.error = error
-        self.end_ns = time.time_ns()
+        self._error = error
+        self._end_ns = time.time_ns()
         self._exporter.take(self)
+
+    def encoded(self) -> bytes:
+        """The ended span as the exporter sends it."""
+        return span_field(
+            self.ids,
+            (self.name, self.kind),
+            (self._start_ns, self._end_ns),
+            tracestate=self.tracestate,
+            attributes=self._attributes,
+            links=self._links,
+            error=self._error,
+        )
 
     def __enter__(self) -> Self:
         """See `Span`."""
@@ -145,14 +155,14 @@ class OtelTracer:
         self._last_id = (self._last_id + 1) % _IDS
         own, state = self._last_id.to_bytes(8, "big"), None
         if parent is None:
-            ids = (next(self._traces), b"", own)
+            ids = SpanIds(next(self._traces), b"", own)
         elif isinstance(parent, tuple):
             traceparent, state = parent
             _, trace, above = traceparent.split(b"-")[:3]
-            ids = (bytes.fromhex(trace.decode()), bytes.fromhex(above.decode()), own)
+            ids = SpanIds(bytes.fromhex(trace.decode()), bytes.fromhex(above.decode()), own)
         else:
             span = _own(parent)
-            ids, state = (span.trace, span.id, own), span.tracestate
+            ids, state = SpanIds(span.ids.trace, span.ids.own, own), span.tracestate
         span = OtelSpan(self._exporter, name, kind, ids, state, dict(attributes))
         for other in links[:_MAX_LINKS]:
             span.link(other)
