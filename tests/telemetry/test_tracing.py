@@ -79,6 +79,12 @@ def test_a_caller_decides_for_itself() -> None:
     assert not tracer(1.0).samples(SAMPLED[:-1] + b"0")
 
 
+@pytest.mark.parametrize("flags", range(256))
+def test_the_lowest_flag_says_sampled(flags: int) -> None:
+    """Whatever else is set (W3C Trace Context, "trace-flags")."""
+    assert tracer(0.0).samples(SAMPLED[:-2] + b"%02x" % flags) == bool(flags & 1)
+
+
 def test_without_a_callers_word_the_ratio_decides() -> None:
     """One in a hundred, within five standard deviations of a hundred thousand throws."""
     one_percent, never, always = tracer(0.01), tracer(0.0), tracer(1.0)
@@ -86,6 +92,7 @@ def test_without_a_callers_word_the_ratio_decides() -> None:
     assert abs(sum(one_percent.samples(None) for _ in range(100_000)) - 1000) < 5 * 31.5
     assert not any(never.samples(None) for _ in range(1000))
     assert all(always.samples(None) for _ in range(1000))
+    assert all(always.by_chance() for _ in range(1000))
 
 
 def test_a_span_continues_its_callers_trace() -> None:
