@@ -1,8 +1,9 @@
 """`bench observability`: what metrics and traces cost, as a share of throughput.
 
 Three pairs take turns of a fraction of a second: one that records nothing, one with metrics as
-shipped, one with metrics and traces of one request in a hundred to a collector. The cost is the
-median of the ratios within rounds.
+shipped, one with metrics and traces of one request in a hundred to a collector. Every round starts
+them anew, as two equal pairs may differ for as long as they live by more than what is to be seen.
+The cost is the median of the ratios within rounds.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class Pair(Enum):
     TRACED = "metrics, and traces of 1 %"
 
 
+Rounds = dict[Workload, dict[Pair, list[Measurement]]]
+
+
 def run_observability(options: Options) -> tuple[Observed, ...]:
     """Measure the three pairs beside each other; one result for each workload.
 
@@ -66,36 +70,42 @@ def run_observability(options: Options) -> tuple[Observed, ...]:
             running([_collector(http_port, grpc_port)], options.scratch)
         )
         endpoint = f"http://127.0.0.1:{grpc_port}"
-        pairs = {
-            pair: stack.enter_context(running(_specs(pair, options, endpoint), options.scratch))
-            for pair in Pair
-        }
-        results = tuple(_compare(workload, pairs, options) for workload in _WORKLOADS)
+        rounds: Rounds = {workload: defaultdict(list) for workload in _WORKLOADS}
+        for _ in range(options.rounds):
+            _measure(rounds, options, endpoint)
         exports = _exports(collector)
     if not exports:
         message = "expected traces at the collector, none arrived"
         raise LoadFailedError(message)
-    return results
-
-
-def _compare(workload: Workload, pairs: dict[Pair, list[Server]], options: Options) -> Observed:
-    requests = prepare(workload, options)
-    for servers in pairs.values():
-        check(servers, workload, requests)
-        port = servers[-1].spec.port
-        run_wrk(port, requests.file, connections=workload.connections, seconds=_WARM_UP_S)
-    rounds: dict[Pair, list[Measurement]] = defaultdict(list)
-    for _ in range(options.rounds):
-        for pair, measurement in zip(pairs, _round(workload, pairs, requests), strict=True):
-            rounds[pair].append(measurement)
-        shown = ", ".join(f"{pair.value} {rounds[pair][-1].rate:.0f}" for pair in Pair)
-        options.say(f"{workload.title}, requests/s: {shown}")
-    return Observed(
-        workload=workload.title,
-        silent=tuple(rounds[Pair.SILENT]),
-        metrics=tuple(rounds[Pair.METRICS]),
-        traced=tuple(rounds[Pair.TRACED]),
+    return tuple(
+        Observed(
+            workload=workload.title,
+            silent=tuple(measured[Pair.SILENT]),
+            metrics=tuple(measured[Pair.METRICS]),
+            traced=tuple(measured[Pair.TRACED]),
+        )
+        for workload, measured in rounds.items()
     )
+
+
+def _measure(rounds: Rounds, options: Options, endpoint: str) -> None:
+    """One round of each workload, with processes of its own."""
+    with ExitStack() as stack:
+        pairs = {
+            pair: stack.enter_context(running(_specs(pair, options, endpoint), options.scratch))
+            for pair in Pair
+        }
+        for workload, measured in rounds.items():
+            requests = prepare(workload, options)
+            for servers in pairs.values():
+                check(servers, workload, requests)
+                port = servers[-1].spec.port
+                connections = workload.connections
+                run_wrk(port, requests.file, connections=connections, seconds=_WARM_UP_S)
+            for pair, measurement in zip(pairs, _round(workload, pairs, requests), strict=True):
+                measured[pair].append(measurement)
+            shown = ", ".join(f"{pair.value} {measured[pair][-1].rate:.0f}" for pair in Pair)
+            options.say(f"{workload.title}, requests/s: {shown}")
 
 
 def _round(

@@ -323,9 +323,10 @@ def observability_table(observed: Sequence[Observed]) -> str:
             first = each.workload if rounds is each.silent else ""
             rows.append([first, name, *figures, errors, *shares])
     return (
-        f"{len(observed[0].silent)} rounds. Within one the three pairs take turns of a quarter of"
-        " a second, or a second, in every order; seconds are those of a pair's own turns. The last"
-        " two columns are medians of the ratios within rounds.\n\n" + markdown(header, rows)
+        f"{len(observed[0].silent)} rounds, each with new processes. Within one the three pairs"
+        " take turns of a quarter of a second, or a second, in every order; seconds are those of a"
+        " pair's own turns. The last two columns are medians of the ratios within rounds.\n\n"
+        + markdown(header, rows)
     )
 
 

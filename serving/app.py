@@ -34,7 +34,7 @@ from serving.http_message import HttpRequest
 from serving.metrics import ServingMetrics
 from serving.openapi import openapi_document
 from serving.status import retry_after_of, status_of
-from serving.tracing import begin, trace_id_of, trace_of
+from serving.tracing import begin, begin_sampled, trace_id_of, trace_of
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
@@ -230,10 +230,13 @@ class RestApp(Generic[PayloadT, ResultT]):
     def _begin(self, request: HttpRequest, route: str) -> None:
         request.route = route
         headers = request.headers
-        trace = trace_of(
-            request.request_id, headers.get(b"traceparent"), headers.get(b"tracestate")
-        )
-        request.trace = begin(self._tracer, route, trace, self._service)
+        parent = headers.get(b"traceparent")
+        if parent is not None:
+            trace = trace_of(request.request_id, parent, headers.get(b"tracestate"))
+            request.trace = begin(self._tracer, route, trace, self._service)
+        elif self._tracer is not None and self._tracer.by_chance():
+            trace = Trace(request.request_id)
+            request.trace = begin_sampled(self._tracer, route, trace, self._service)
 
     def _predict(self, request: HttpRequest) -> None:
         self._begin(request, "v1_predict")

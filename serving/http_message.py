@@ -75,7 +75,7 @@ class HttpRequest:
         """A bounded name for metrics, set by the application."""
         self.started = time.perf_counter()
         self.trace: Trace | None = None
-        """What travels with an inference; None for all else."""
+        """What travels with an inference in a trace; None for all else."""
 
     @property
     def path(self) -> bytes:

@@ -68,6 +68,13 @@ def begin(tracer: Tracer | None, name: str, trace: Trace, service: ModelService[
     """
     if tracer is None or not tracer.samples(trace.traceparent):
         return trace
+    return begin_sampled(tracer, name, trace, service)
+
+
+def begin_sampled(
+    tracer: Tracer, name: str, trace: Trace, service: ModelService[Any, Any]
+) -> Trace:
+    """As `begin`, of a request that is known to be sampled."""
     parent = None if trace.traceparent is None else (trace.traceparent, trace.tracestate)
     about = {"nimbusguard.request_id": trace.request_id.decode("latin-1")}
     if service.version:

@@ -3,24 +3,26 @@
 Imported only where traces are asked for. The objects are ours, the wire is OTLP (`otlp.py`): with
 the SDK's own spans and exporter traces of one request in a hundred took 21 % of the throughput of
 single rows, with these about a third of that (bench/results.md). Whether a request is sampled is
-decided before any object is made, so an unsampled one costs a subtraction.
+decided before any object is made, so an unsampled one costs the next element of a run.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
 
 from nimbusguard.telemetry.otlp import Exporter
+from nimbusguard.telemetry.otlp_wire import SpanIds, link_field, span_field
 from nimbusguard.telemetry.spans import NOTHING, Kind, Span, Value
 
-_SAMPLED: Final = 1
-"""The flag of W3C Trace Context."""
+_FLAGS_END: Final = 54
+"""Of a traceparent: the second hexadecimal digit of the flags, whose lowest bit is `sampled`."""
+_SAMPLED: Final = frozenset(b"13579bdf")
 _IDS: Final = 2**64
 _DRAWN: Final = 256
 """Random numbers that are drawn at once: one by one they were half the cost of a span."""
@@ -32,17 +34,15 @@ class OtelSpan:
     """One span, from its start to its export."""
 
     __slots__ = (
+        "_attributes",
+        "_end_ns",
+        "_error",
         "_exporter",
-        "attributes",
-        "end_ns",
-        "error",
-        "id",
+        "_links",
+        "_start_ns",
+        "ids",
         "kind",
-        "links",
         "name",
-        "parent_id",
-        "start_ns",
-        "trace",
         "tracestate",
     )
 
@@ -51,45 +51,56 @@ class OtelSpan:
         exporter: Exporter,
         name: str,
         kind: Kind,
-        ids: tuple[bytes, bytes, bytes],
+        ids: SpanIds,
         tracestate: bytes | None,
         attributes: dict[str, Value],
     ) -> None:
         self._exporter = exporter
         self.name = name
         self.kind = kind
-        self.trace, self.parent_id, self.id = ids
+        self.ids = ids
         self.tracestate = tracestate
-        self.attributes = attributes
-        self.links: list[OtelSpan] = []
-        self.error: str | None = None
-        self.start_ns = time.time_ns()
-        self.end_ns = 0
+        self._attributes = attributes
+        self._links: list[bytes] = []
+        self._start_ns = time.time_ns()
 
     @property
     def trace_id(self) -> str:
         """See `Span`."""
-        return self.trace.hex()
+        return self.ids.trace.hex()
 
     @property
     def traceparent(self) -> bytes:
         """See `Span`."""
-        return b"00-%b-%b-01" % (self.trace.hex().encode(), self.id.hex().encode())
+        return b"00-%b-%b-01" % (self.ids.trace.hex().encode(), self.ids.own.hex().encode())
 
     def set(self, name: str, value: Value) -> None:
         """See `Span`."""
-        self.attributes[name] = value
+        self._attributes[name] = value
 
     def link(self, other: Span) -> None:
         """See `Span`."""
-        if len(self.links) < _MAX_LINKS:
-            self.links.append(_own(other))
+        if len(self._links) < _MAX_LINKS:
+            ids = _own(other).ids
+            self._links.append(link_field(ids.trace, ids.own))
 
     def end(self, error: str | None = None) -> None:
         """See `Span`."""
-        self.error = error
-        self.end_ns = time.time_ns()
+        self._error = error
+        self._end_ns = time.time_ns()
         self._exporter.take(self)
+
+    def encoded(self) -> bytes:
+        """The ended span as the exporter sends it."""
+        return span_field(
+            self.ids,
+            (self.name, self.kind),
+            (self._start_ns, self._end_ns),
+            tracestate=self.tracestate,
+            attributes=self._attributes,
+            links=self._links,
+            error=self._error,
+        )
 
     def __enter__(self) -> Self:
         """See `Span`."""
@@ -116,20 +127,15 @@ class OtelTracer:
 
     def __init__(self, exporter: Exporter, ratio: float, rng: np.random.Generator) -> None:
         self._exporter = exporter
-        self._gaps = _gaps(ratio, rng)
+        self.by_chance: Callable[[], bool] = chain.from_iterable(_throws(ratio, rng)).__next__
         self._traces = _trace_ids(rng)
-        self._left = next(self._gaps)
         self._last_id = int.from_bytes(rng.bytes(8), "big")
 
     def samples(self, traceparent: bytes | None) -> bool:
         """See `Tracer`."""
         if traceparent is not None:
-            return bool(int(traceparent[53:55], 16) & _SAMPLED)
-        self._left -= 1
-        if self._left > 0:
-            return False
-        self._left = next(self._gaps)
-        return True
+            return traceparent[_FLAGS_END] in _SAMPLED
+        return self.by_chance()
 
     def start(
         self,
@@ -145,14 +151,14 @@ class OtelTracer:
         self._last_id = (self._last_id + 1) % _IDS
         own, state = self._last_id.to_bytes(8, "big"), None
         if parent is None:
-            ids = (next(self._traces), b"", own)
+            ids = SpanIds(next(self._traces), b"", own)
         elif isinstance(parent, tuple):
             traceparent, state = parent
             _, trace, above = traceparent.split(b"-")[:3]
-            ids = (bytes.fromhex(trace.decode()), bytes.fromhex(above.decode()), own)
+            ids = SpanIds(bytes.fromhex(trace.decode()), bytes.fromhex(above.decode()), own)
         else:
             span = _own(parent)
-            ids, state = (span.trace, span.id, own), span.tracestate
+            ids, state = SpanIds(span.ids.trace, span.ids.own, own), span.tracestate
         span = OtelSpan(self._exporter, name, kind, ids, state, dict(attributes))
         for other in links[:_MAX_LINKS]:
             span.link(other)
@@ -163,12 +169,13 @@ class OtelTracer:
         self._exporter.close()
 
 
-def _gaps(ratio: float, rng: np.random.Generator) -> Iterator[float]:
-    """Requests up to and with the next sampled one: one draw instead of one a request."""
+def _throws(ratio: float, rng: np.random.Generator) -> Iterator[Iterable[bool]]:
+    """Whether each request is sampled: runs of no, and a yes, so that a no is 30 ns."""
     while ratio > 0.0:
-        yield from rng.geometric(ratio, _DRAWN).tolist()
-    while True:
-        yield math.inf
+        for requests in rng.geometric(ratio, _DRAWN).tolist():
+            yield repeat(False, requests - 1)
+            yield (True,)
+    yield repeat(False)
 
 
 def _trace_ids(rng: np.random.Generator) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ Without a tracer nothing here costs anything: a service that has none holds None
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Final, Protocol
@@ -55,6 +55,9 @@ class Span(AbstractContextManager["Span", None], Protocol):
 
 class Tracer(Protocol):
     """Makes spans of requests that are sampled."""
+
+    by_chance: Callable[[], bool]
+    """Whether the next request is recorded of which nobody says; to be asked once for each."""
 
     def samples(self, traceparent: bytes | None) -> bool:
         """Whether a request is recorded: as its caller says, by chance where nobody says."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from bench import results
+from bench import observability, results
 from bench.measure import Options
-from bench.observability import Pair, _specs
+from bench.observability import Pair, _specs, run_observability
 from bench.records import Document, Measurement, Observed
 from bench.report import observability_table
 from bench.targets import judge
@@ -53,6 +57,30 @@ def test_only_the_traced_pair_has_the_setting(tmp_path: Path) -> None:
     assert all("bench.unobserved" in spec.arguments for spec in specs[Pair.SILENT])
     assert all(dict(spec.environ)["NIMBUSGUARD_TRACING_RATIO"] for spec in specs[Pair.TRACED])
     assert not any(spec.environ for pair in (Pair.SILENT, Pair.METRICS) for spec in specs[pair])
+
+
+def test_every_round_has_pairs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workloads share those of one round; the collector stays."""
+    started: list[str] = []
+
+    @contextmanager
+    def running(specs: list[Any], _logs: Path) -> Iterator[list[Any]]:
+        started.append(specs[-1].name)
+        yield [SimpleNamespace(spec=spec) for spec in specs]
+
+    monkeypatch.setattr(observability, "running", running)
+    for name in ("prepare", "check", "run_wrk"):
+        monkeypatch.setattr(observability, name, lambda *_, **__: SimpleNamespace(file=tmp_path))
+    monkeypatch.setattr(observability, "_round", lambda *_: [measured(1000.0)] * len(Pair))
+    monkeypatch.setattr(observability, "_exports", lambda _: 1)
+    options = Options(
+        rounds=4, seconds=1, model_file=tmp_path, scratch=tmp_path, say=lambda _: None
+    )
+
+    observed = run_observability(options)
+
+    assert started == ["collector"] + ["transformer"] * len(Pair) * 4
+    assert [len(each.traced) for each in observed] == [4, 4]
 
 
 def test_the_share_is_the_median_of_rounds() -> None:

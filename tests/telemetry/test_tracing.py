@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opentelemetry.proto.trace.v1 import trace_pb2 as trace_pb
 
 from nimbusguard.contract.errors import InvalidRequest
 from nimbusguard.telemetry.otel import OtelSpan, OtelTracer
-from nimbusguard.telemetry.otlp import Exporter, request_of
+from nimbusguard.telemetry.otlp import Exporter
 from nimbusguard.telemetry.settings import TracingSettings, tracing_settings
 from nimbusguard.telemetry.spans import Kind
 from nimbusguard.telemetry.tracing import open_tracer, tracing
@@ -78,6 +79,12 @@ def test_a_caller_decides_for_itself() -> None:
     assert not tracer(1.0).samples(SAMPLED[:-1] + b"0")
 
 
+@pytest.mark.parametrize("flags", range(256))
+def test_the_lowest_flag_says_sampled(flags: int) -> None:
+    """Whatever else is set (W3C Trace Context, "trace-flags")."""
+    assert tracer(0.0).samples(SAMPLED[:-2] + b"%02x" % flags) == bool(flags & 1)
+
+
 def test_without_a_callers_word_the_ratio_decides() -> None:
     """One in a hundred, within five standard deviations of a hundred thousand throws."""
     one_percent, never, always = tracer(0.01), tracer(0.0), tracer(1.0)
@@ -85,6 +92,7 @@ def test_without_a_callers_word_the_ratio_decides() -> None:
     assert abs(sum(one_percent.samples(None) for _ in range(100_000)) - 1000) < 5 * 31.5
     assert not any(never.samples(None) for _ in range(1000))
     assert all(always.samples(None) for _ in range(1000))
+    assert all(always.by_chance() for _ in range(1000))
 
 
 def test_a_span_continues_its_callers_trace() -> None:
@@ -93,13 +101,12 @@ def test_a_span_continues_its_callers_trace() -> None:
     top = tracer(kept=kept).start("a", Kind.SERVER, (SAMPLED, b"k=v"), attributes={"rows": 3})
     top.end("broken")
 
-    (group,) = request_of(kept.spans, {"service.name": "s"}).resource_spans
-    (message,) = group.scope_spans[0].spans
+    (span,) = kept.spans
+    (message,) = trace_pb.ScopeSpans.FromString(span.encoded()).spans
     assert (message.trace_id.hex(), message.parent_span_id.hex()) == (TRACE, ABOVE)
     assert (message.trace_state, message.status.message) == ("k=v", "broken")
     assert (message.attributes[0].key, message.attributes[0].value.int_value) == ("rows", 3)
     assert top.traceparent == f"00-{TRACE}-{message.span_id.hex()}-01".encode()
-    assert group.resource.attributes[0].value.string_value == "s"
 
 
 def test_a_collector_that_is_away_costs_nothing_but_spans(
