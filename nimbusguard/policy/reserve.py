@@ -72,7 +72,7 @@ def hold(
     demand: NDArray[np.float64],
     *,
     coming: NDArray[np.float64],
-    found: NDArray[np.float64],
+    found: Held,
     interval_s: float,
 ) -> Held:
     """Take one observation in.
@@ -82,13 +82,14 @@ def hold(
         held: What is remembered.
         demand: Busy pods that the load wants (B,); one that is not finite changes nothing.
         coming: What it is expected to want soon (B,): the newest of the peak.
-        found: Busy pods (B,) that count as the peak so far where nothing is remembered yet.
+        found: What counts as the past where nothing is remembered yet: the peak, and the most that
+            the mean may be.
         interval_s: Seconds since the last observation.
     """
     known = np.isfinite(demand)
     now, soon = np.where(known, demand, 0.0), np.where(known, coming, 0.0)
-    peak = np.where(np.isnan(held.peak), found, held.peak)
-    mean = np.where(np.isnan(held.mean), now, held.mean)
+    peak = np.where(np.isnan(held.peak), found.peak, held.peak)
+    mean = np.where(np.isnan(held.mean), np.minimum(now, found.mean), held.mean)
     leaked = peak + _weight(interval_s, settings.fall_s) * (soon - peak)
     moved = mean + _weight(interval_s, settings.mean_s) * (now - mean)
     return Held(
@@ -112,10 +113,22 @@ def needed(
 
 def carried_by(
     settings: ReserveSettings, pods: NDArray[np.int64], roughness: NDArray[np.float64]
+) -> Held:
+    """The past that so many pods (B,) speak of: the peak that asks for all of them.
+
+    The mean asks for one less, so that what is not known yet adds nothing for a quarter of an hour.
+    """
+    rough = np.maximum(roughness - settings.smooth, 0.0)
+    return Held(
+        _solved(pods, 1 + settings.peak_headroom * rough, settings.peak_margin),
+        _solved(np.maximum(pods - 1, 0), 1 + settings.mean_headroom * rough, settings.mean_margin),
+    )
+
+
+def _solved(
+    pods: NDArray[np.int64], share: NDArray[np.float64], margin: float
 ) -> NDArray[np.float64]:
-    """The peak for which the reserve asks for just so many pods (B,)."""
-    share = 1 + settings.peak_headroom * np.maximum(roughness - settings.smooth, 0.0)
-    margin = settings.peak_margin
+    """The x with share · x + margin · √x = pods."""
     root = (np.sqrt(margin**2 + 4 * share * pods) - margin) / (2 * share)
     return np.square(root)
 

@@ -80,7 +80,7 @@ EXPERIENCES = st.builds(
 OUTCOMES = st.builds(outcome, next_raw=vectors(11), next_state=st.none() | vectors(11, 32))
 
 
-BUSY = CLIENT_BUSY | {"cpu_utilization": 0.7}
+BUSY = CLIENT_BUSY | {"cpu_utilization": 0.6}
 """A workload that is neither idle nor short of replicas."""
 
 

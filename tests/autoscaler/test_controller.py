@@ -56,13 +56,13 @@ async def test_other_modes_leave_the_target_alone(rig: Rig, mode: str, shown: fl
 async def test_many_policies_share_their_questions(rig: Rig) -> None:
     """Three hundred workloads: three queries, one prediction, all scaled."""
     for number in range(300):
-        rig.add(f"w{number}", replicas=number % 7 + 1)
+        rig.add(f"w{number}", replicas=number % 7 + 4)
 
     await rig.interval()
 
     assert [len(batch) for batch in rig.prometheus.asked] == [100, 100, 100]
     assert rig.kserve[Arm.STABLE].asked == [300]
-    assert all(rig.cluster.replicas(f"w{n}") == n % 7 + 2 for n in range(300))
+    assert all(rig.cluster.replicas(f"w{n}") == n % 7 + 5 for n in range(300))
 
 
 async def test_a_missing_target_is_shown_and_the_others_go_on(rig: Rig) -> None:
@@ -74,10 +74,10 @@ async def test_a_missing_target_is_shown_and_the_others_go_on(rig: Rig) -> None:
     assert rig.cluster.replicas("web") == 5
     assert rig.cluster.condition("ghost", "TargetFound")["reason"] == "NotFound"
 
-    rig.cluster.deployment("ghost", 2)
+    rig.cluster.deployment("ghost", 4)
     await rig.interval()
     assert rig.cluster.condition("ghost", "TargetFound")["status"] == "True"
-    assert rig.cluster.replicas("ghost") == 3
+    assert rig.cluster.replicas("ghost") == 5
 
 
 async def test_a_refused_spec_is_explained_to_its_author(rig: Rig) -> None:

@@ -19,10 +19,18 @@ def array(*values: float) -> NDArray[np.float64]:
 
 
 def follow(
-    demand: NDArray[np.float64], held: Held = UNKNOWN, interval_s: float = 15.0, found: float = 0.0
+    busy: NDArray[np.float64], held: Held = UNKNOWN, interval_s: float = 15.0, found: float = 1e9
 ) -> Held:
-    for each in demand:
-        held = hold(SETTINGS, held, array(each), array(found), interval_s)
+    for each in busy:
+        demand = array(each)
+        held = hold(
+            SETTINGS,
+            held,
+            demand,
+            coming=demand,
+            found=Held(array(0.0), array(found)),
+            interval_s=interval_s,
+        )
     return held
 
 
@@ -66,11 +74,11 @@ def test_what_is_not_known_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("roughness", "need"),
     [
-        (0.0, 9.0 + 0.4 * 3.0),  # the peak's margin
-        (0.04, 9.0 + 0.4 * 3.0),
-        (0.14, 9.0 * 1.14 + 0.4 * 3.0),
-        # 4 x (1 + 3.6 x 0.96) above the mean is more than 9 x (1 + 1.4 x 0.96) is not
-        (1.0, 9.0 * (1 + 1.4 * 0.96) + 0.4 * 3.0),
+        (0.0, 9.0 + 0.36 * 3.0),  # the peak's margin
+        (0.04, 9.0 + 0.36 * 3.0),
+        (0.14, 9.0 * 1.14 + 0.36 * 3.0),
+        # The mean's 4 x (1 + 3.6 x 0.96) is still less.
+        (1.0, 9.0 * (1 + 1.4 * 0.96) + 0.36 * 3.0),
     ],
 )
 def test_headroom_grows_with_the_roughness_beyond_the_smooth(roughness: float, need: float) -> None:
@@ -87,24 +95,57 @@ def test_the_mean_rules_where_the_load_has_long_been_as_high_and_is_rough() -> N
     assert needed(SETTINGS, held, array(0.24)) == pytest.approx(array(16.38))
 
 
-@given(st.integers(0, 200), st.floats(0.0, 1.0))
-def test_what_was_found_is_the_peak_that_asks_for_it(pods: int, roughness: float) -> None:
-    """`carried_by` is the inverse of what is needed above a peak."""
-    peak = carried_by(SETTINGS, np.array([pods]), array(roughness))
+def test_after_a_load_has_ended_its_mean_counts_no_more_than_its_peak() -> None:
+    """Ten busy pods for an hour, then none: after ten minutes no pod is kept for them."""
+    held = follow(np.concatenate((np.full(240, 10.0), np.zeros(40))))
 
-    need = needed(SETTINGS, Held(peak, array(0.0)), array(roughness))
+    assert held.mean[0] > 5.0
+    assert needed(SETTINGS, held, array(0.3))[0] < 1.0
+
+
+def test_a_rise_that_is_expected_lifts_the_peak_and_not_the_mean() -> None:
+    """Demand 5, expected to be 7."""
+    held = hold(
+        SETTINGS, follow(array(5.0)), array(5.0), coming=array(7.0), found=UNKNOWN, interval_s=15
+    )
+
+    assert held.peak.tolist() == [7.0]
+    assert held.mean.tolist() == [5.0]
+
+
+@given(st.integers(0, 200), st.floats(0.0, 1.0))
+def test_what_was_found_asks_for_what_was_found(pods: int, roughness: float) -> None:
+    """`carried_by` is the inverse of what is needed above a peak."""
+    found = carried_by(SETTINGS, np.array([pods]), array(roughness))
+
+    need = needed(SETTINGS, Held(found.peak, array(0.0)), array(roughness))
 
     assert need == pytest.approx(array(float(pods)), abs=1e-6)
+
+
+def test_a_mean_that_nobody_watched_asks_for_no_more_than_was_found() -> None:
+    """Ten busy pods on twelve at a start: for ten minutes the mean asks for no thirteenth."""
+    rough, busy = array(0.15), array(10.0)
+    found = carried_by(SETTINGS, np.array([12]), rough)
+    held = UNKNOWN
+
+    for _ in range(40):
+        held = hold(SETTINGS, held, busy, coming=busy, found=found, interval_s=15.0)
+
+    share = 1 + SETTINGS.mean_headroom * (0.15 - SETTINGS.smooth)
+    assert found.mean[0] < held.mean[0] < 10.0
+    assert share * found.mean[0] + SETTINGS.mean_margin * np.sqrt(found.mean[0]) == pytest.approx(
+        11
+    )
 
 
 @given(st.lists(st.floats(0.0, 1e9), min_size=1, max_size=40), st.floats(0.0, 1.0))
 def test_the_reserve_is_never_less_than_the_newest_demand(
     demand: list[float], roughness: float
 ) -> None:
-    """Nor less than the mean, and always finite."""
+    """And always finite."""
     held = follow(np.array(demand))
     need = needed(SETTINGS, held, array(roughness))[0]
 
     assert np.isfinite(need)
     assert need >= demand[-1]
-    assert need >= held.mean[0] * (1 - 1e-9)

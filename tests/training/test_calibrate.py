@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.test_evaluate import judgement
-from training.calibrate import Figures, choose
+from training.calibrate import Figures, choose, limits_for
 from training.evaluate import window_excess_ratio
 from training.gate import GateSettings
+from training.objective import DEFAULT_OBJECTIVE
 
 LIMITS = GateSettings()
 """0.5 % in the mean, no window 0.5 points above the rival."""
@@ -53,6 +56,22 @@ def test_what_fails_at_the_edges_is_passed_over_before_what_is_uneven() -> None:
 
     assert choose(options, LIMITS) == 1
     assert choose(options[:1], LIMITS) == 0
+
+
+def test_what_turns_round_as_often_as_the_rival_is_passed_over() -> None:
+    """A cheaper price that turns round as often; where all do, the cheapest is taken."""
+    restless = Figures(8.0, 0.004, 0.000, turns_ratio=1.0)
+    calm = Figures(9.0, 0.004, 0.000, turns_ratio=0.9)
+
+    assert choose([restless, calm], LIMITS) == 1
+    assert choose([restless, restless._replace(pod_hours=7.0)], LIMITS) == 1
+
+
+def test_calibration_keeps_a_tenth_of_the_budget_for_other_days() -> None:
+    """0.45 of the objective's 0.5 %; the other limits are the gate's."""
+    assert limits_for(DEFAULT_OBJECTIVE) == dataclasses.replace(
+        LIMITS, violation_budget_ratio=pytest.approx(0.0045)
+    )
 
 
 @given(

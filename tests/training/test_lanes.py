@@ -89,6 +89,29 @@ def test_only_guarded_lanes_are_held_by_the_guard() -> None:
     assert 0 < lanes._guarded.sum() < 10
 
 
+def test_lanes_that_measure_are_guarded_unless_none_is() -> None:
+    """The budget is for what will run; half of the ten measure."""
+    assert environment(guarded=0.2)._guarded[:5].all()
+    assert environment(guarded=0.2)._guarded.sum() == 6
+    assert not environment(guarded=0.0)._guarded.any()
+
+
+def test_scarce_lanes_begin_with_too_few_pods() -> None:
+    """With all exploring lanes scarce they begin saturated; the measuring ones do not."""
+    settings = dataclasses.replace(
+        LaneSettings(), generated_ratio=0.0, idle_ratio=0.0, scarce_ratio=1.0
+    )
+    lanes = ClusterEnvironment(
+        [STEADY], DEFAULT_OBJECTIVE, lanes=20, measuring=10, decisions=40, settings=settings
+    )
+    lanes.reset((0, 0))
+    pods = lanes._clusters.current_replicas
+    busy = lanes._pods(lanes.step(np.full(20, HOLD)).requests)
+
+    assert (pods[10:] < 0.8 * busy[10:]).all()
+    assert (pods[:10] > busy[:10]).all()
+
+
 def test_lanes_of_a_group_are_one_until_they_act_differently_and_again_when_they_follow() -> None:
     """Five actions, five fates; after following one of them all five go on alike."""
     lanes = environment(20, group=ACTION_DIM)

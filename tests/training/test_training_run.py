@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
@@ -9,6 +11,7 @@ import pytest
 
 from model_store.store import open_store
 from nimbusguard.cli import main
+from tests.service.processes import until
 from training.simulator.settings import TraceSettings
 
 pytestmark = [
@@ -72,3 +75,31 @@ def test_an_evaluation_of_the_exported_files_writes_json_and_report(
     names = [row["policy"] for row in document["policies"]]
     assert names[:2] == ["version candidate, raw", "version candidate, guarded"]
     assert "<svg" in (tmp_path / "report.html").read_text()
+
+
+def test_the_workers_of_a_killed_run_end_with_it(tmp_path: Path) -> None:
+    """They would train on for minutes, into the files of the next run of that name."""
+    command = ["-m", "nimbusguard", "train", "--out", str(tmp_path / "run"), "--seeds", "1", "2"]
+    with subprocess.Popen(
+        [sys.executable, *command, "--set", "epochs=1000"], stdout=subprocess.DEVNULL
+    ) as parent:
+        workers = until(lambda: _training(parent.pid, tmp_path / "run"), "both seeds train")
+        parent.kill()
+
+    until(lambda: not any(_runs(pid) for pid in workers), "no worker is left")
+
+
+def _training(parent: int, run: Path) -> list[int]:
+    """The processes below one, once both seeds have begun."""
+    if not all((run / f"seed-{seed}" / "curve.csv").exists() for seed in (1, 2)):
+        return []
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and not a zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
