@@ -129,7 +129,9 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             Between(on.stack.endpoint, "/query").listening()
         )
         steady = Traffic(name="steady", peak_rate=RATE, seconds=_HOURS_S, rate=lambda since: RATE)
-        driving = asyncio.create_task(Driver(steady, {WEB: lane.balancer.url}, seed=5).run())
+        driving = asyncio.create_task(
+            Driver(steady, {WEB: lane.balancer.url}, seed=5, objective_s=0.5).run()
+        )
         try:
             yield Site(on=on, lane=lane, kserve=kserve, prometheus=prometheus)
         finally:
