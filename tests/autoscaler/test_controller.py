@@ -257,6 +257,18 @@ async def test_an_api_server_that_refuses_the_write_is_tried_again_next_time(
     assert rig.cluster.condition("web", "Acting")["status"] == "True"
 
 
+async def test_events_that_are_refused_keep_no_status_from_being_written(rig: Rig) -> None:
+    """A throttling API server refuses them first; the condition must be seen then above all."""
+    rig.add()
+    rig.cluster.faults.append(Fault(lambda call: call.resource == "events", 429))
+
+    await rig.interval()
+
+    assert rig.cluster.replicas("web") == 5
+    assert rig.cluster.status("web")["targetReplicas"] == 5
+    assert rig.cluster.events("web") == []
+
+
 async def test_an_api_server_that_is_away_changes_nothing(rig: Rig) -> None:
     """No error comes out, and its return needs no restart."""
     rig.add()
