@@ -52,6 +52,8 @@ class Answer(NamedTuple):
 
     source: str
     action: str
+    version: str = ""
+    """Of the model; none where a rule decided."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,8 +80,11 @@ class OperatorProcess:
     async def answers(self) -> dict[Answer, float]:
         """How many decisions there were of each kind."""
         return {
-            Answer(dict(labels)["source"], dict(labels)["action"]): value
-            for (name, labels), value in (await self.metrics()).items()
+            Answer(named["source"], named["action"], named["model_version"]): value
+            for name, named, value in (
+                (name, dict(labels), value)
+                for (name, labels), value in (await self.metrics()).items()
+            )
             if name == "nimbusguard_operator_decisions_total"
         }
 

@@ -17,7 +17,8 @@ from tests.demo.rounds import HPA, NIMBUSGUARD, Round, changes, direction_change
 from tests.demo.stage import SIMULATED
 from tests.demo.traffic import Traffic
 
-_COLOURS = ("#0b6e4f", "#d1495b")
+_LINES = (("#0b6e4f", "-"), ("#d1495b", "--"))
+"""Colour and kind; where both are equal, both are seen."""
 _STYLE = """body{font:15px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse}tr{border-top:1px solid #ddd}td,th{padding:.25em .8em}
 td,th{text-align:right}td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"""
@@ -38,7 +39,7 @@ def figures(rounds: Sequence[Round]) -> _Figures:
         ("pod-seconds", [f"{one.pod_seconds:.0f}" for one in rounds]),
         ("changes of replicas", [str(changes(one.wanted)) for one in rounds]),
         ("changes of direction", [str(direction_changes(one.wanted)) for one in rounds]),
-        ("decisions by", [", ".join(_sources(one)) for one in rounds]),
+        ("decisions by (version)", [", ".join(_sources(one)) for one in rounds]),
     ]
 
 
@@ -138,19 +139,25 @@ def _setting(traffic: Traffic, terms: Terms) -> str:
 
 
 def _sources(one: Round) -> list[str]:
-    return sorted({moment.source for moment in one.moments if moment.source})
+    return sorted(
+        {
+            f"{moment.source} ({moment.version})" if moment.version else moment.source
+            for moment in one.moments
+            if moment.source
+        }
+    )
 
 
 def _chart(rounds: Sequence[Round]) -> str:
     figure = Figure(figsize=(10.0, 8.0), layout="constrained")
     load, replicas, latency, violations = figure.subplots(4, 1, sharex=True)
-    for colour, one in zip(_COLOURS, rounds, strict=True):
+    for (colour, kind), one in zip(_LINES, rounds, strict=True):
         times = [moment.since_s for moment in one.moments]
-        replicas.step(
-            times, [m.running for m in one.moments], where="post", color=colour, label=one.decider
-        )
-        latency.plot(times, [1000 * m.p95_s for m in one.moments], color=colour, linewidth=0.9)
-        violations.plot(times, [m.violations for m in one.moments], color=colour)
+        line = {"color": colour, "linestyle": kind}
+        running = [moment.running for moment in one.moments]
+        replicas.step(times, running, where="post", label=one.decider, **line)
+        latency.plot(times, [1000 * m.p95_s for m in one.moments], linewidth=0.9, **line)
+        violations.plot(times, [moment.violations for moment in one.moments], **line)
     times = [moment.since_s for moment in rounds[0].moments]
     load.fill_between(times, [m.rate for m in rounds[0].moments], color="#bbbbbb")
     latency.axhline(1000 * rounds[0].objective_s, color="black", linewidth=0.8, linestyle="--")

@@ -36,6 +36,8 @@ class Moment(NamedTuple):
     """So far."""
     action: str
     source: str
+    version: str
+    """Of the model that decided."""
     machine_load: float
     """Load average of the machine over a minute."""
 
@@ -177,6 +179,7 @@ async def _watch(
                 violations=driver.violations[decider],
                 action=answer.action,
                 source=answer.source,
+                version=answer.version,
                 machine_load=os.getloadavg()[0],
             )
             moments[decider].append(moment)

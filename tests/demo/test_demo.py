@@ -46,7 +46,7 @@ def hill(seconds: float, rate: float) -> Traffic:
 
 def moment(**change: object) -> Moment:
     fields = {"since_s": 3.0, "rate": 12.0, "wanted": 4, "running": 3, "p95_s": 0.9}
-    fields |= {"violations": 6, "machine_load": 1.5}
+    fields |= {"violations": 6, "version": "2", "machine_load": 1.5}
     return Moment(**(fields | {"action": "SCALE_UP_1", "source": "kserve"} | change))  # type: ignore[arg-type]
 
 
@@ -150,7 +150,7 @@ def test_the_figures_count_what_a_user_would_mind() -> None:
 
     assert (one.violations, one.violation_ratio) == (3, 0.75)
     assert one.pod_seconds == 8.0
-    assert dict(figures([one]))["decisions by"] == ["kserve, local_model"]
+    assert dict(figures([one]))["decisions by (version)"] == ["kserve (2), local_model (2)"]
 
 
 def round_of(decider: str, *violating_s: float, seconds: float = 600.0) -> Round:
