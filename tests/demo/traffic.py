@@ -102,12 +102,15 @@ class Driver:
         self.not_sent = dict.fromkeys(urls, 0)
         self.violations = dict.fromkeys(urls, 0)
         """So far, those that were not sent among them."""
+        self.started_s = 0.0
+        """When `run` began, on the monotonic clock."""
 
     async def run(self) -> None:
         """Until the traffic is over and every request has ended."""
         rng = np.random.default_rng(self._seed)
         pending: dict[str, set[asyncio.Task[None]]] = {workload: set() for workload in self._urls}
         traffic, started, since = self.traffic, time.monotonic(), 0.0
+        self.started_s = started
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
