@@ -60,12 +60,14 @@ def _told(one: Round) -> str:
     return (
         f"{one.violations} of {one.sent} requests violated the objective "
         f"({one.violation_ratio:.2%}), {one.pod_seconds:.0f} pod-seconds, "
-        f"{turns} turn{'' if turns == 1 else 's'}"
+        f"{turns} change{'' if turns == 1 else 's'} of direction"
     )
 
 
 def _verdict(found: Difference) -> str:
-    more = f"{abs(found.more)} {'more' if found.more > 0 else 'fewer'} violations than the HPA"
+    count = abs(found.more)
+    kind = "violation" if count == 1 else "violations"
+    more = f"{count} {'more' if found.more > 0 else 'fewer'} {kind} than the HPA"
     if found.more == 0:
         more = "as many violations as the HPA"
     if found.chance is None:
@@ -134,7 +136,7 @@ def _setting(traffic: Traffic, terms: Terms) -> str:
         f"{1000 * terms.objective_s:.0f} ms. Both decide every {terms.interval_s:g} s within "
         f"{terms.least} to {terms.most} replicas and keep replicas for {terms.window_s:g} s. Real: "
         f"pods, haproxy, Prometheus, transformer, predictor, operator. Simulated: {SIMULATED}. "
-        "The figures of a single run tell that it works, not which is better."
+        "A single run tells that it works; what it tells of the difference stands below."
     )
 
 

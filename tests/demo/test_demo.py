@@ -28,6 +28,7 @@ from tests.demo.report import figures, keep, summary, write
 from tests.demo.rounds import HPA, NIMBUSGUARD, Moment, Round, changes, direction_changes
 from tests.demo.traffic import EXCERPT_NAME, Request, Traffic, compressed, trace_of
 from tests.demo.view import View, bars
+from tests.live.exporters import Quota
 from tests.live.processes import start
 from training.simulator.workload import scaled_to_peak
 
@@ -207,7 +208,7 @@ def test_the_summary_says_what_each_cost_and_what_is_chance(seconds: float, verd
     requests, share = int(seconds), 3 / seconds
     for expected in (
         f"NimbusGuard: 3 of {requests} requests violated the objective ({share:.2%}), "
-        f"{3 * requests} pod-seconds, 0 turns.",
+        f"{3 * requests} pod-seconds, 0 changes of direction.",
         f"HPA: 0 of {requests} requests violated the objective (0.00%)",
         verdict,
         "NimbusGuard took 0% more pod-time.",
@@ -252,7 +253,7 @@ def test_the_view_shows_the_moment() -> None:
         "3 running, 4 wanted",
         "7 running",
         "900 ms",
-        "6 violations so far",
+        "6 so far",
         "SCALE_UP_1",
         "kserve",
         "simulated: the Kubernetes API",
@@ -260,6 +261,16 @@ def test_the_view_shows_the_moment() -> None:
         assert expected in shown
     assert bars([0.0, 1.0, 2.0]) == " ▄█"
     assert bars([]) == ""
+
+
+def test_a_pod_shows_no_more_cpu_than_its_limit() -> None:
+    """What it used above that between two looks is not shown later either."""
+    quota, shown = Quota(), []
+
+    for now_s, used_s in ((0.0, 5.0), (1.0, 5.05), (2.0, 5.25), (3.0, 5.25)):
+        shown.append(quota.shown_s(7, used_s, 0.08, now_s))
+
+    assert shown == pytest.approx([5.0, 5.05, 5.13, 5.13])
 
 
 @pytest.mark.service

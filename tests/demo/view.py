@@ -55,8 +55,8 @@ class View:
             table.add_row("p95", decider, self._latency(moment), bars([one.p95_s for one in past]))
         for decider, moment in now.items():
             past = [moments[decider] for moments in self._history]
-            told = f"{moment.violations} violations so far"
-            table.add_row("", decider, told, bars([one.violations for one in past]))
+            so_far = bars([one.violations for one in past])
+            table.add_row("violations", decider, f"{moment.violations} so far", so_far)
         table.add_row("action", NIMBUSGUARD, now[NIMBUSGUARD].action or "-", "")
         table.add_row("source", NIMBUSGUARD, now[NIMBUSGUARD].source or "-", "")
         return table
