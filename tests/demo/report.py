@@ -73,8 +73,8 @@ def _verdict(found: Difference) -> str:
     if found.chance is None:
         return f"NimbusGuard had {more}; a run under five minutes cannot tell that from chance."
     if found.is_told:
-        return f"NimbusGuard had {more}; chance alone may do {found.chance:.0f}."
-    return f"NimbusGuard had {more}: no difference, for chance alone may do {found.chance:.0f}."
+        return f"NimbusGuard had {more}, more than chance alone may do ({found.chance:.0f})."
+    return f"NimbusGuard had {more}, which chance alone may do (up to {found.chance:.0f})."
 
 
 def _more(ours: float, theirs: float) -> str:
