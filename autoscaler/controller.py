@@ -101,6 +101,8 @@ class Controller:
         if leads and not self._led:  # somebody else decided in the meantime
             self._fleet.forget_memories(now_s)
         self._led = leads
+        if leads:
+            self._show_breakers()
         due = self._fleet.due(now_s) if leads else []
         for entry in due:
             self._parts.metrics.lateness.observe(now_s - entry.turn_s)
@@ -326,7 +328,11 @@ class Controller:
         metrics.saw_arms(
             Counter(self._arm(entry.policy) for entry in self._fleet if entry.policy is not None)
         )
-        for arm, chain in self._parts.chains.items():
-            metrics.saw_breaker(arm, chain.breaker.state)
+        self._show_breakers()
         whole = current()
         metrics.saw_duration(seconds, None if whole is None else whole.trace_id)
+
+    def _show_breakers(self) -> None:
+        """At every tick too: while one question tries KServe out, its breaker is half open."""
+        for arm, chain in self._parts.chains.items():
+            self._parts.metrics.saw_breaker(arm, chain.breaker.state)

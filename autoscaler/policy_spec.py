@@ -23,7 +23,8 @@ VERSION: Final = "v1alpha1"
 PLURAL: Final = "scalingpolicies"
 KIND: Final = "ScalingPolicy"
 PAUSE_ANNOTATION: Final = f"{GROUP}/paused"
-"""`"true"` stops every change of the target, whatever the spec says: the kill switch."""
+"""The kill switch: any value but `"false"` stops every change of the target, whatever the spec
+says. Whoever writes `True` or `yes` in a hurry means it."""
 
 _TARGET_RULES: Final = (
     ("name", re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?"), "a name of an object"),
@@ -125,11 +126,15 @@ def policy_of(body: Mapping[str, Any]) -> ScalingPolicy:
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         created=metadata.get("creationTimestamp", ""),
-        paused=(metadata.get("annotations") or {}).get(PAUSE_ANNOTATION) == "true",
+        paused=_is_paused(metadata.get("annotations") or {}),
         spec=spec_of(body.get("spec") or {}),
     )
     check_workload(*policy.workload, "spec.metrics")
     return policy
+
+
+def _is_paused(annotations: Mapping[str, str]) -> bool:
+    return annotations.get(PAUSE_ANNOTATION, "false").strip().lower() != "false"
 
 
 def spec_of(spec: Mapping[str, Any]) -> PolicySpec:

@@ -44,10 +44,11 @@ class Publisher:
         full = with_times(status, entry.status, now)
         try:
             if worth_writing(full, entry.status, age_s=now_s - entry.status_s):
-                for event in (*happened, *events_of(full, entry.status)):
-                    await self._tell(entry, event, now)
                 await self._api.patch(f"{_path(entry)}/status", {"status": full})
+                told = (*happened, *events_of(full, entry.status))
                 entry.status, entry.status_s = full, now_s
+                for event in told:
+                    await self._tell(entry, event, now)
         except NotFound:
             # Deleted while nobody watched: the framework does not replay missed deletions.
             self._fleet.remove(entry.namespace, entry.name, entry.uid)
@@ -55,8 +56,13 @@ class Publisher:
             _LOG.warning("status not written", extra={"policy": entry.name, "error": str(exc)})
 
     async def _tell(self, entry: Entry, event: Event, now: datetime) -> None:
+        """Write an event. An API server that is short of time refuses these first; one is lost."""
         body = event_body(event, namespace=entry.namespace, name=entry.name, uid=entry.uid, now=now)
-        await self._api.create(f"/api/v1/namespaces/{entry.namespace}/events", body)
+        try:
+            await self._api.create(f"/api/v1/namespaces/{entry.namespace}/events", body)
+        except NimbusGuardError as exc:
+            extra = {"policy": entry.name, "reason": event.reason, "error": str(exc)}
+            _LOG.warning("event not written", extra=extra)
 
 
 def _path(entry: Entry) -> str:

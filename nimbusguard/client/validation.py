@@ -107,12 +107,15 @@ class ValidationSettings:
     """Seconds between two validations (`MODEL_VALIDATION_INTERVAL`)."""
     retry_s: float = 5.0
     """Seconds until the next one when an unknown version answered or KServe did not."""
+    distrust_s: float = 30.0
+    """Seconds until a version that failed is examined again: two intervals of the control loop. A
+    store that gets the version a moment after KServe does must not cost five minutes of KServe."""
     tolerance: float = 1e-4
     """Largest difference of a Q-value, absolute and relative. TorchScript and ONNX differ by about
     1e-6; another network differs by far more than this."""
 
     def __post_init__(self) -> None:
-        for name in ("interval_s", "retry_s"):
+        for name in ("interval_s", "retry_s", "distrust_s"):
             check_seconds(name, getattr(self, name))
         if not 0.0 < self.tolerance < 1.0:
             message = f"tolerance: expected between 0 and 1, got {self.tolerance}"
@@ -145,21 +148,20 @@ class ModelValidator:
         self._clock = clock
         self._distrust: dict[str, str | None] = {}
         self._last_s = -np.inf
-        self._soon = False
+        self._wait_s = settings.interval_s
         self.report: Report | None = None
         """The newest one."""
 
     def due(self) -> bool:
         """Whether it is time for the next validation."""
-        wait = self._settings.retry_s if self._soon else self._settings.interval_s
-        return bool(self._clock() - self._last_s >= wait)
+        return bool(self._clock() - self._last_s >= self._wait_s)
 
     def refuse(self, decision: Decision) -> str | None:
         """Why a decision may not be used, or None; an unknown version makes a validation due."""
         version = decision.model_version
         if version in self._distrust:
             return self._distrust[version]
-        self._soon = True
+        self._wait_s = self._settings.retry_s
         return f"version {version} is not validated yet"
 
     async def validate(self) -> Report:
@@ -167,13 +169,24 @@ class ModelValidator:
         self._last_s = self._clock()
         report = await self._examine()
         self.report = report
-        self._soon = report.version is None
+        self._wait_s = self._after(report)
         if report.version is not None:
             failures = "; ".join(report.failures)
             self._distrust[report.version] = (
                 f"version {report.version} failed validation: {failures}" if failures else None
             )
         return report
+
+    def _after(self, report: Report) -> float:
+        """Seconds until the next validation; never more than the interval."""
+        settings = self._settings
+        if report.version is None:
+            return settings.retry_s
+        return (
+            min(settings.distrust_s, settings.interval_s)
+            if report.failures
+            else (settings.interval_s)
+        )
 
     async def _examine(self) -> Report:
         if not await self._served.ready():

@@ -61,12 +61,16 @@ class FakeKserve:
         self.action = action
         self.trouble: Exception | None = None
         self.asked: list[int] = []
+        self.gate: asyncio.Event | None = None
+        """Where it is there, no answer comes before it is set."""
         self.make: Callable[..., Decision] = decision
 
     async def decide(
         self, instances: Sequence[NamedMetrics], *, deadline_s: float | None = None
     ) -> list[Decision]:
         self.asked.append(len(instances))
+        if self.gate is not None:
+            await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
         return [self._answer(instance) for instance in instances]

@@ -258,6 +258,18 @@ async def test_an_api_server_that_refuses_the_write_is_tried_again_next_time(
     assert rig.cluster.condition("web", "Acting")["status"] == "True"
 
 
+async def test_events_that_are_refused_keep_no_status_from_being_written(rig: Rig) -> None:
+    """A throttling API server refuses them first; the condition must be seen then above all."""
+    rig.add()
+    rig.cluster.faults.append(Fault(lambda call: call.resource == "events", 429))
+
+    await rig.interval()
+
+    assert rig.cluster.replicas("web") == 5
+    assert rig.cluster.status("web")["targetReplicas"] == 5
+    assert rig.cluster.events("web") == []
+
+
 async def test_an_api_server_that_is_away_changes_nothing(rig: Rig) -> None:
     """No error comes out, and its return needs no restart."""
     rig.add()
@@ -324,6 +336,35 @@ async def test_without_kserve_the_rule_decides_and_the_breaker_is_shown(rig: Rig
     assert rig.sample("nimbusguard_breaker_state", arm="stable", state="open") == 1.0
     assert rig.sample("nimbusguard_breaker_state", arm="stable", state="closed") == 0.0
     assert rig.cluster.replicas("web") > 4
+
+
+async def test_the_breaker_is_shown_from_the_first_tick_and_half_open_while_it_tries(
+    rig: Rig,
+) -> None:
+    """Whoever looks after an outage sees that KServe is being tried out."""
+
+    def shown(state: str) -> float | None:
+        return rig.sample("nimbusguard_breaker_state", arm="stable", state=state)
+
+    rig.controller.tick()
+    assert shown("closed") == 1.0
+    rig.add()
+    rig.kserve[Arm.STABLE].trouble = Unavailable("no endpoints")
+    for _ in range(3):
+        await rig.interval()
+    assert shown("open") == 1.0
+
+    rig.kserve[Arm.STABLE].trouble = None
+    rig.kserve[Arm.STABLE].gate = asyncio.Event()
+    rig.clock.now += 15.0
+    rig.controller.tick()
+    await rig.until(lambda: len(rig.kserve[Arm.STABLE].asked) == 4)
+    rig.controller.tick()
+    assert (shown("half_open"), shown("open")) == (1.0, 0.0)
+
+    rig.kserve[Arm.STABLE].gate.set()
+    await rig.controller.drain()
+    assert (shown("closed"), shown("half_open")) == (1.0, 0.0)
 
 
 async def test_a_deleted_policy_is_forgotten_with_its_metric(rig: Rig) -> None:

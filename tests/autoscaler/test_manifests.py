@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +157,8 @@ def test_every_column_of_kubectl_shows_something() -> None:
         if path == ".metadata.creationTimestamp":
             continue
         value: Any = policy
-        for part in path.replace('[?(@.type=="Ready")]', ".#Ready").strip(".").split("."):
+        plain = re.sub(r'\[\?\(@\.type=="(\w+)"\)\]', r".#\1", path)
+        for part in plain.strip(".").split("."):
             if part.startswith("#"):
                 value = next(one for one in value if one["type"] == part[1:])
             else:

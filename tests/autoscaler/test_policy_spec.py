@@ -113,6 +113,25 @@ def test_a_field_that_breaks_its_rule_is_named(change: dict[str, Any], path: str
         spec_of(WEB | change)
 
 
+@pytest.mark.parametrize(
+    ("value", "paused"),
+    [
+        ("true", True),
+        ("True", True),
+        ("yes", True),
+        ("", True),
+        ("false", False),
+        (" False", False),
+    ],
+)
+def test_every_value_but_false_pauses(value: str, paused: bool) -> None:
+    """A kill switch does not wait for the right spelling."""
+    metadata = {"namespace": "shop", "name": "web", "uid": "u"}
+    metadata |= {"annotations": {"nimbusguard.io/paused": value}}  # type: ignore[dict-item]
+
+    assert policy_of({"metadata": metadata, "spec": {"target": {"name": "web"}}}).paused is paused
+
+
 def test_labels_that_prometheus_could_not_hold_are_refused() -> None:
     """One bad name would refuse the whole query for all policies."""
     with pytest.raises(InvalidRequest, match=r"spec\.metrics: workload\.namespace: expected"):

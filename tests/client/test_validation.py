@@ -201,7 +201,26 @@ def test_a_new_version_makes_validation_due_soon() -> None:
     assert bench.validator.due()
 
 
-@pytest.mark.parametrize("field", ["interval_s", "retry_s", "tolerance"])
+def test_a_version_that_failed_is_examined_again_within_two_intervals() -> None:
+    """A store that gets it a moment after KServe does costs half a minute, not five."""
+    bench = Bench()
+    good, bench.stored = bench.stored, errors.VersionNotFound("no version 2")
+    bench.validate()
+    assert bench.validator.refuse(bench.decision()) is not None
+
+    bench.time.now += 29.9
+    assert not bench.validator.due()
+    bench.time.now += 0.1
+    assert bench.validator.due()
+
+    bench.stored = good
+    bench.validate()
+    assert bench.validator.refuse(bench.decision()) is None
+    bench.time.now += 299.9
+    assert not bench.validator.due()
+
+
+@pytest.mark.parametrize("field", ["interval_s", "retry_s", "distrust_s", "tolerance"])
 def test_settings_out_of_range_are_refused(field: str) -> None:
     """The message names the field."""
     with pytest.raises(errors.InvalidRequest, match=f"{field}: expected"):

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from nimbusguard.contract.errors import NimbusGuardError
 from tests.demo.deciders import Terms, operator
-from tests.demo.report import figures, write
+from tests.demo.report import figures, keep, summary, write
 from tests.demo.rounds import HPA, NIMBUSGUARD, Round, play
 from tests.demo.stage import SIMULATED, stage
 from tests.demo.traffic import EXCERPT_NAME, Traffic, compressed, trace_of
@@ -32,15 +32,24 @@ FIRST = 2
 """Pods of both at the start."""
 
 
-async def compare(traffic: Traffic, *, seed: int, console: Console) -> dict[str, Round]:
-    """The operator and the HPA under the same arrivals at the same time."""
+async def compare(
+    traffic: Traffic, *, seed: int, console: Console, store: Path
+) -> dict[str, Round]:
+    """The operator and the HPA under the same arrivals at the same time.
+
+    Args:
+        traffic: Sent to both.
+        seed: Of the arrivals.
+        console: Where the view is drawn.
+        store: New file for the operator's experience, absolute.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         console.print("starting Prometheus, predictor, transformer, haproxy, pods, operator")
         async with stage(folder) as on:
             lanes = {NIMBUSGUARD: await on.lane("web", FIRST), HPA: await on.lane("web-hpa", FIRST)}
-            store = str(folder / "experience.db")
-            async with operator(on, AUTOSCALER_EXPERIENCE_STORE=store) as running:
+            keeping = {"AUTOSCALER_EXPERIENCE_STORE": str(store)}
+            async with operator(on, **keeping) as running:
                 _tell_addresses(console, running.url, on.stack.endpoint)
                 if (address := await running.console()) is not None:
                     console.print(f"console     {address}")
@@ -78,16 +87,23 @@ def main() -> int:
     except KeyError as error:
         return _refused(f"--trace: expected a day for validation, got {error}")
     traffic = compressed(source, peak_rate=args.rate, seconds=args.seconds)
+    args.out.mkdir(parents=True, exist_ok=True)
+    store = (args.out / "experience.db").resolve()
+    for old in args.out.glob("experience.db*"):
+        old.unlink()
     try:
-        rounds = asyncio.run(compare(traffic, seed=args.seed, console=console))
+        rounds = asyncio.run(compare(traffic, seed=args.seed, console=console, store=store))
     except KeyboardInterrupt:
         return _refused("stopped before its end; no report was written")
-    args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "report.html", traffic, TERMS, rounds)
+    keep(args.out / "run.json", traffic, TERMS, rounds)
     console.print()
-    for name, values in figures(list(rounds.values())):
+    for name, values in [("", list(rounds)), *figures(list(rounds.values()))]:
         console.print(f"{name:<22} " + "  ".join(f"{value:>20}" for value in values))
-    console.print(f"\n{args.out / 'report.html'}")
+    console.print()
+    for told in summary(rounds, seconds=traffic.seconds):
+        console.print(told, highlight=False)
+    console.print(f"\n{args.out / 'report.html'}; what it was made of: run.json, experience.db")
     return 0
 
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import aiohttp
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from autoscaler.kube import ClusterAccess, KubeApi
 from nimbusguard.client.prometheus import AsyncPrometheusClient, PrometheusSettings
 from nimbusguard.contract.errors import NimbusGuardError
 from nimbusguard.contract.features import INDEX
@@ -28,6 +29,8 @@ HPA_INTERVALS = 20
 _SEEN_WITHIN_S = 20.0
 _POLL_S = 0.02
 _READ_S = 0.2
+HPA_CALLER = "hpa"
+"""Its name in the API server's list of calls."""
 CONSOLE_PATH = "/console/"
 """Where the operator's console is."""
 
@@ -52,6 +55,8 @@ class Answer(NamedTuple):
 
     source: str
     action: str
+    version: str = ""
+    """Of the model; none where a rule decided."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,8 +83,11 @@ class OperatorProcess:
     async def answers(self) -> dict[Answer, float]:
         """How many decisions there were of each kind."""
         return {
-            Answer(dict(labels)["source"], dict(labels)["action"]): value
-            for (name, labels), value in (await self.metrics()).items()
+            Answer(named["source"], named["action"], named["model_version"]): value
+            for name, named, value in (
+                (name, dict(labels), value)
+                for (name, labels), value in (await self.metrics()).items()
+            )
             if name == "nimbusguard_operator_decisions_total"
         }
 
@@ -162,34 +170,50 @@ async def policy(
 
 
 @asynccontextmanager
-async def hpa(on: Stage, lane: Lane, terms: Terms) -> AsyncIterator[None]:
-    """The HPA on CPU at 70 %, from the same metrics at the same interval."""
-    settings = PrometheusSettings(endpoint=on.stack.endpoint)
-    async with AsyncPrometheusClient(settings) as prometheus:
-        task = asyncio.create_task(_control(on, lane, terms, prometheus))
+async def hpa(
+    on: Stage, lane: Lane, terms: Terms, *, prometheus: str | None = None
+) -> AsyncIterator[None]:
+    """The HPA on CPU at 70 %, from the same metrics at the same interval.
+
+    It reads and writes replicas through the API server, as the operator does, and does nothing in a
+    turn in which that or Prometheus does not answer.
+
+    Args:
+        on: What it works with.
+        lane: What it scales.
+        terms: Interval and bounds.
+        prometheus: Where it reads metrics; the stage's own if None.
+    """
+    settings = PrometheusSettings(endpoint=prometheus or on.stack.endpoint)
+    api = KubeApi(ClusterAccess(server=f"{on.cluster.url}/as/{HPA_CALLER}"))
+    async with aclosing(api), AsyncPrometheusClient(settings) as client:
+        task = asyncio.create_task(_control(api, client, lane, terms))
         try:
             yield
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await task
 
 
-async def _control(on: Stage, lane: Lane, terms: Terms, prometheus: AsyncPrometheusClient) -> None:
+async def _control(
+    api: KubeApi, prometheus: AsyncPrometheusClient, lane: Lane, terms: Terms
+) -> None:
     controller, turn_s = CpuHpa(0.7), time.monotonic()
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{lane.workload}/scale"
     intervals = 0
     while True:
-        await asyncio.sleep(max(0.0, turn_s - time.monotonic()))
-        turn_s += terms.interval_s
-        try:
+        await asyncio.sleep(turn_s - time.monotonic())
+        # As the operator, it does not make up for turns that it missed.
+        turn_s = max(turn_s + terms.interval_s, time.monotonic())
+        with suppress(NimbusGuardError):
             raw = await prometheus.read(NAMESPACE, lane.workload)
-        except NimbusGuardError:
-            continue
-        current = on.cluster.replicas(lane.workload, NAMESPACE)
-        seen = _observation(raw, current, lane, time_s=15 * intervals)
-        intervals += 1
-        wanted = int(np.clip(controller.act(seen)[0], terms.least, terms.most))
-        if wanted != current:
-            on.cluster.deployment(lane.workload, wanted, NAMESPACE)
+            current = int((await api.get(path))["spec"]["replicas"])
+            seen = _observation(raw, current, lane, time_s=15 * intervals)
+            intervals += 1
+            wanted = int(np.clip(controller.act(seen)[0], terms.least, terms.most))
+            if wanted != current:
+                await api.patch(path, {"spec": {"replicas": wanted}})
 
 
 def _observation(

@@ -1,10 +1,13 @@
 """What a run stands on: real pods, haproxy, Prometheus, transformer and predictor.
 
 Simulated, because one machine is no cluster: the Kubernetes API (`tests/standin`), the kubelet, the
-exporters that only a cluster has (`tests/live/exporters.py`), and limits: a pod's CPU limit is
-declared, not enforced. A pod is `tests/live/service.py`: a request waits for the pod's one worker,
-burns 8 ms of CPU and sleeps for 90 ms, so a pod answers ten requests a second with a tenth of a
-core; at the demo's peak the pods of both deciders use about one core, and stand back for the rest.
+exporters that only a cluster has (`tests/live/exporters.py`), and limits: a pod's CPU limit slows
+nobody down, but no reading says more than it, as none could in a cluster. Where a full pod showed
+1.3, the HPA knew how much more was wanted, and asked for it in one step.
+
+A pod is `tests/live/service.py`: a request waits for the pod's one worker, burns 8 ms of CPU and
+sleeps for 90 ms, so a pod answers ten requests a second with a tenth of a core; at the demo's peak
+the pods of both deciders use about one core, and stand back for the rest.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         cluster = StandIn()
         await cluster.start()
         stack.push_async_callback(cluster.stop)
-        live = stack.enter_context(LiveStack(folder=folder, cpu_limit=CPU_LIMIT))
+        live = stack.enter_context(LiveStack(folder=folder, cpu_limit=CPU_LIMIT, cpu_quota=True))
         predictor = stack.enter_context(running("predictor", folder / "predictor.log"))
         transformer = stack.enter_context(transformer_of(predictor, folder / "transformer.log"))
         yield Stage(

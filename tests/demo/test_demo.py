@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ from nimbusguard.contract.actions import ScaleAction
 from nimbusguard.contract.errors import NotFound
 from tests.demo.__main__ import TERMS, compare
 from tests.demo.deciders import OperatorProcess
-from tests.demo.report import figures, write
+from tests.demo.doubt import difference
+from tests.demo.report import figures, keep, summary, write
 from tests.demo.rounds import HPA, NIMBUSGUARD, Moment, Round, changes, direction_changes
 from tests.demo.traffic import EXCERPT_NAME, Request, Traffic, compressed, trace_of
 from tests.demo.view import View, bars
+from tests.live.exporters import Quota
 from tests.live.processes import start
 from training.simulator.workload import scaled_to_peak
 
@@ -43,6 +47,7 @@ def hill(seconds: float, rate: float) -> Traffic:
 
 def moment(**change: object) -> Moment:
     fields = {"since_s": 3.0, "rate": 12.0, "wanted": 4, "running": 3, "p95_s": 0.9}
+    fields |= {"violations": 6, "version": "2", "machine_load": 1.5}
     return Moment(**(fields | {"action": "SCALE_UP_1", "source": "kserve"} | change))  # type: ignore[arg-type]
 
 
@@ -79,7 +84,12 @@ async def test_the_loop_follows_the_load_live(tmp_path: Path) -> None:
 
     asking = asyncio.create_task(told_by_the_console(text))
     try:
-        rounds = await compare(traffic, seed=3, console=Console(file=text, width=120))
+        rounds = await compare(
+            traffic,
+            seed=3,
+            console=Console(file=text, width=120),
+            store=tmp_path / "experience.db",
+        )
         assert asking.done(), "the console did not answer while the demo ran"
         document, why = asking.result()
     finally:
@@ -141,7 +151,81 @@ def test_the_figures_count_what_a_user_would_mind() -> None:
 
     assert (one.violations, one.violation_ratio) == (3, 0.75)
     assert one.pod_seconds == 8.0
-    assert dict(figures([one]))["decisions by"] == ["kserve, local_model"]
+    assert dict(figures([one]))["decisions by (version)"] == ["kserve (2), local_model (2)"]
+
+
+def round_of(decider: str, *violating_s: float, seconds: float = 600.0) -> Round:
+    """One request a second, slow at these moments."""
+    requests = [
+        Request(float(at), 0.9 if at in violating_s else 0.1, True, 0.004)
+        for at in range(int(seconds))
+    ]
+    moments = [moment(since_s=float(at)) for at in range(int(seconds))]
+    return Round(decider=decider, objective_s=0.5, moments=moments, requests=requests)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        (range(0, 600, 10), (), True),  # in every block two more
+        (range(20), (), False),  # all in one block of twenty: one surge that went badly
+        ((), range(20), False),
+        ((), (), False),
+    ],
+)
+def test_a_difference_is_told_where_it_comes_again_and_again(
+    ours: Sequence[int], theirs: Sequence[int], told: bool
+) -> None:
+    """One surge that went badly is chance; the same in every half minute is not."""
+    found = difference(round_of(NIMBUSGUARD, *ours), round_of(HPA, *theirs), seconds=600.0)
+
+    assert found.more == len(ours) - len(theirs)
+    assert found.is_told is told
+
+
+def test_a_short_run_tells_no_difference() -> None:
+    """Its scatter is not known."""
+    found = difference(
+        round_of(NIMBUSGUARD, 1, 2, seconds=75.0), round_of(HPA, seconds=75.0), seconds=75.0
+    )
+
+    assert (found.more, found.chance, found.is_told) == (2, None, False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [
+        (600.0, "3 more violations than the HPA, which chance alone may do (up to 6)."),
+        (75.0, "3 more violations than the HPA; a run under five minutes cannot tell that from"),
+    ],
+)
+def test_the_summary_says_what_each_cost_and_what_is_chance(seconds: float, verdict: str) -> None:
+    """Counts and shares, pod-time, turns, and how busy the machine was."""
+    ours, theirs = round_of(NIMBUSGUARD, 1, 2, 3, seconds=seconds), round_of(HPA, seconds=seconds)
+
+    told = "\n".join(summary({NIMBUSGUARD: ours, HPA: theirs}, seconds=seconds))
+
+    requests, share = int(seconds), 3 / seconds
+    for expected in (
+        f"NimbusGuard: 3 of {requests} requests violated the objective ({share:.2%}), "
+        f"{3 * requests} pod-seconds, 0 changes of direction.",
+        f"HPA: 0 of {requests} requests violated the objective (0.00%)",
+        verdict,
+        "NimbusGuard took 0% more pod-time.",
+        "a load average of 1.5 to 1.5, and one request in a hundred left 4 ms late or more",
+    ):
+        assert expected in told
+
+
+def test_a_run_is_kept_request_by_request(tmp_path: Path) -> None:
+    """So that its figures can be looked into afterwards."""
+    one = round_of(NIMBUSGUARD, 1, seconds=2.0)
+
+    keep(tmp_path / "run.json", hill(2.0, 1.0), TERMS, {NIMBUSGUARD: one})
+
+    kept = json.loads((tmp_path / "run.json").read_text())["rounds"][NIMBUSGUARD]
+    assert [request["took_s"] for request in kept["requests"]] == [0.1, 0.9]
+    assert [moment["running"] for moment in kept["moments"]] == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +253,7 @@ def test_the_view_shows_the_moment() -> None:
         "3 running, 4 wanted",
         "7 running",
         "900 ms",
+        "6 so far",
         "SCALE_UP_1",
         "kserve",
         "simulated: the Kubernetes API",
@@ -176,6 +261,16 @@ def test_the_view_shows_the_moment() -> None:
         assert expected in shown
     assert bars([0.0, 1.0, 2.0]) == " ▄█"
     assert bars([]) == ""
+
+
+def test_a_pod_shows_no_more_cpu_than_its_limit() -> None:
+    """What it used above that between two looks is not shown later either."""
+    quota, shown = Quota(), []
+
+    for now_s, used_s in ((0.0, 5.0), (1.0, 5.05), (2.0, 5.25), (3.0, 5.25)):
+        shown.append(quota.shown_s(7, used_s, 0.08, now_s))
+
+    assert shown == pytest.approx([5.0, 5.05, 5.13, 5.13])
 
 
 @pytest.mark.service

@@ -29,6 +29,12 @@ class Request(NamedTuple):
     """Since the start of the run."""
     took_s: float
     succeeded: bool
+    late_s: float = 0.0
+    """How much later it was sent than the traffic says: a machine without a free core."""
+
+    def violates(self, objective_s: float) -> bool:
+        """Whether it failed or was too slow."""
+        return not self.succeeded or self.took_s > objective_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,25 +83,34 @@ def trace_of(folder: Path, name: str) -> Workload:
 class Driver:
     """Sends the same arrivals to every workload and keeps what came of each request."""
 
-    def __init__(self, traffic: Traffic, urls: Mapping[str, str], *, seed: int) -> None:
+    def __init__(
+        self, traffic: Traffic, urls: Mapping[str, str], *, seed: int, objective_s: float
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             traffic: How many come when.
             urls: Where each workload answers.
             seed: Of the arrivals.
+            objective_s: A slower request is a violation.
         """
         self.traffic = traffic
         self._urls = urls
         self._seed = seed
+        self._objective_s = objective_s
         self.requests: dict[str, list[Request]] = {workload: [] for workload in urls}
         self.not_sent = dict.fromkeys(urls, 0)
+        self.violations = dict.fromkeys(urls, 0)
+        """So far, those that were not sent among them."""
+        self.started_s = 0.0
+        """When `run` began, on the monotonic clock."""
 
     async def run(self) -> None:
         """Until the traffic is over and every request has ended."""
         rng = np.random.default_rng(self._seed)
         pending: dict[str, set[asyncio.Task[None]]] = {workload: set() for workload in self._urls}
         traffic, started, since = self.traffic, time.monotonic(), 0.0
+        self.started_s = started
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -109,8 +124,9 @@ class Driver:
                 for workload, mine in pending.items():
                     if len(mine) >= MOST_IN_FLIGHT:
                         self.not_sent[workload] += 1
+                        self.violations[workload] += 1
                         continue
-                    task = asyncio.create_task(self._send(session, workload, started))
+                    task = asyncio.create_task(self._send(session, workload, started, since))
                     mine.add(task)
                     task.add_done_callback(mine.discard)
             await asyncio.sleep(max(0.0, started + traffic.seconds - time.monotonic()))
@@ -121,7 +137,9 @@ class Driver:
         recent = [one.took_s for one in self.requests[workload][-1000:] if one.sent_s > since_s - 5]
         return float(np.quantile(recent, 0.95)) if recent else 0.0
 
-    async def _send(self, session: aiohttp.ClientSession, workload: str, started: float) -> None:
+    async def _send(
+        self, session: aiohttp.ClientSession, workload: str, started: float, due_s: float
+    ) -> None:
         sent = time.monotonic()
         try:
             async with session.get(self._urls[workload]) as response:
@@ -129,5 +147,7 @@ class Driver:
                 succeeded = response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             succeeded = False
-        took_s = time.monotonic() - sent
-        self.requests[workload].append(Request(sent - started, took_s, succeeded))
+        took_s, sent_s = time.monotonic() - sent, sent - started
+        request = Request(sent_s, took_s, succeeded, sent_s - due_s)
+        self.requests[workload].append(request)
+        self.violations[workload] += request.violates(self._objective_s)

@@ -53,6 +53,10 @@ class View:
         for decider, moment in now.items():
             past = [moments[decider] for moments in self._history]
             table.add_row("p95", decider, self._latency(moment), bars([one.p95_s for one in past]))
+        for decider, moment in now.items():
+            past = [moments[decider] for moments in self._history]
+            so_far = bars([one.violations for one in past])
+            table.add_row("violations", decider, f"{moment.violations} so far", so_far)
         table.add_row("action", NIMBUSGUARD, now[NIMBUSGUARD].action or "-", "")
         table.add_row("source", NIMBUSGUARD, now[NIMBUSGUARD].source or "-", "")
         return table

@@ -19,6 +19,11 @@ def nothing(document: Any) -> object:
     return document
 
 
+def workload_of(answer: Any) -> str:
+    """Whose metrics an answer of Prometheus holds: the operator's workload, or the HPA's."""
+    return next((series["metric"]["workload"] for series in answer["data"]["result"]), "")
+
+
 class Between:
     """An HTTP proxy before one server, honest until a drill makes it lie."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -17,11 +18,17 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         yield running
 
 
-@pytest.fixture
-def site(live: Site) -> Iterator[Site]:
-    """The loop, whole again before and after each drill."""
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(live: Site, record_property: pytest.RecordProperty) -> AsyncIterator[Site]:
+    """The loop, whole again before and after each drill, in which it was no worse than the HPA."""
     live.set_replicas(REPLICAS)
+    for lane in (live.lane, live.rival):
+        await live.settled(lane)
+    began_s = time.monotonic()
     yield live
     live.kserve.heal()
     live.prometheus.heal()
     live.on.cluster.faults.clear()
+    beside = live.beside_the_hpa(began_s)
+    record_property("beside the HPA", str(beside))
+    beside.assert_no_worse()

@@ -67,6 +67,7 @@ def decided_by_kserve(site: Site, name: str) -> Callable[[], bool]:
 
 async def test_a_dropped_watch_misses_no_policy(site: Site, operator: OperatorProcess) -> None:
     """Neither one that comes after the break nor the one that was there."""
+    began_s = time.monotonic()
     for number in range(2):
         name = f"late{number}"
         site.set_replicas(3, name)
@@ -75,3 +76,5 @@ async def test_a_dropped_watch_misses_no_policy(site: Site, operator: OperatorPr
             await until("late policy decided", decided_by_kserve(site, name), 15.0)
 
     await decisions(operator, 2)
+
+    assert removals(site.scalings(began_s, "api")) == []

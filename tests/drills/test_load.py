@@ -6,6 +6,8 @@ same moment. Both serve ten requests a second with a pod.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 import pytest_asyncio
 
@@ -13,7 +15,7 @@ from tests.demo.deciders import Terms
 from tests.demo.rounds import HPA, NIMBUSGUARD, Round, direction_changes, play
 from tests.demo.stage import Lane
 from tests.demo.traffic import Traffic
-from tests.drills.site import Site
+from tests.drills.site import CHANCE, RATE, Site
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="session")]
 TERMS = Terms(interval_s=3.0)
@@ -24,12 +26,6 @@ LOW, HIGH = 4.0, 40.0
 QUIET_S, RAMP_S, BUSY_S, SILENT_S = 9.0, 3.0, 16.0, 41.0
 WINDOW_S = 15.0
 """Five intervals: longer than the quiet before the surge, short enough to see its end followed."""
-CHANCE = 0.08
-"""Share of the requests by which two deciders of the same kind differ on a machine that does other
-work too: two HPAs in four such runs, on four cores at a load of 12, were 0, 1, 15 and 52 violations
-of 740 requests apart. That is 3.7 % in the root mean square, of which this is 2.2 times as much: a
-decider that is no worse than the HPA fails by chance once in seventy runs, one that is better by
-what was measured (docs/operate.md) far more rarely."""
 
 
 def surge(since_s: float) -> float:
@@ -51,11 +47,21 @@ def assert_no_more_violations(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def lanes(live: Site) -> dict[str, Lane]:
-    return {
+async def lanes(live: Site) -> AsyncIterator[dict[str, Lane]]:
+    """The machine to themselves: without the load of the other drills and most of its pods."""
+    live.steady.rate = 0.0
+    live.set_replicas(1)
+    for lane in (live.lane, live.rival):
+        await live.settled(lane)
+    ours = {
         NIMBUSGUARD: await live.on.lane("surge", FIRST),
         HPA: await live.on.lane("surge-hpa", FIRST),
     }
+    yield ours
+    for lane in ours.values():
+        live.set_replicas(1, lane.workload)
+        await live.settled(lane)
+    live.steady.rate = RATE
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

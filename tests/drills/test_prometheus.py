@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.demo.deciders import OperatorProcess
+from tests.drills.between import workload_of
 from tests.drills.site import REPLICAS, Site, decisions, removals, until, window
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="session")]
@@ -71,10 +73,10 @@ def nan(site: Site) -> AbstractContextManager[None]:
 
 def half(site: Site) -> AbstractContextManager[None]:
     """Every second series, the others in the next answer."""
-    turn = itertools.count()
+    turns: dict[str, Iterator[int]] = defaultdict(itertools.count)
 
     def every_second(answer: Any) -> object:
-        left = next(turn) % 2
+        left = next(turns[workload_of(answer)]) % 2
         return with_values(lambda number, name, value: value if number % 2 == left else None)(
             answer
         )

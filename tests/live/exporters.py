@@ -1,7 +1,8 @@
 """Stand-ins for the exporters that only a cluster has, about real processes of this machine.
 
 - `/cadvisor`: CPU, memory and run-queue wait of each pod's process from /proc; bytes sent from the
-  pod's own counter. The wait for a CPU stands in for throttling: no cgroup has a quota here.
+  pod's own counter. The wait for a CPU stands in for throttling: no cgroup has a quota here. A pod
+  with `cpu_quota` shows no more CPU than its limit, as one with a quota could not use more.
 - `/kube-state-metrics`: owners, phases, limits and nodes, as the description of the pods says.
 - `/node-exporter`: CPU and memory of this machine, which is the one node.
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +32,33 @@ MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 Pod = dict[str, Any]
 
 
+class Quota:
+    """CPU time as it would be under a limit that is enforced."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[float, float, float]] = {}
+        """Process to moment, CPU time used, CPU time shown."""
+        self._lock = threading.Lock()
+
+    def shown_s(self, pid: int, used_s: float, limit: float, now_s: float) -> float:
+        """CPU time to show of a process: since the last look, no more than its limit allowed.
+
+        Args:
+            pid: The process.
+            used_s: CPU seconds that it has used.
+            limit: Cores.
+            now_s: Seconds on a clock that does not run backwards.
+        """
+        with self._lock:
+            then_s, before_s, shown_s = self._last.get(pid, (now_s, used_s, used_s))
+            shown_s += min(used_s - before_s, limit * (now_s - then_s))
+            self._last[pid] = (now_s, used_s, shown_s)
+            return shown_s
+
+
+QUOTA = Quota()
+
+
 def series(name: str, value: float, **labels: str) -> str:
     pairs = ", ".join(f'{key}="{text}"' for key, text in labels.items())
     return f"{name}{{{pairs}}} {value}"
@@ -42,6 +72,8 @@ def cadvisor(pods: list[Pod]) -> Iterator[str]:
         # Columns 14 and 15 of stat, counted behind the name, which may hold spaces.
         columns = (process / "stat").read_text().rpartition(") ")[2].split()
         cpu_s = (int(columns[11]) + int(columns[12])) / TICKS_PER_S
+        if pod["cpu_quota"]:
+            cpu_s = QUOTA.shown_s(pod["pid"], cpu_s, pod["cpu_limit"], time.monotonic())
         resident = int((process / "statm").read_text().split()[1]) * PAGE_BYTES
         waited_s = int((process / "schedstat").read_text().split()[1]) / 1e9
         yield series("container_cpu_usage_seconds_total", cpu_s, **container)

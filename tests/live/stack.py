@@ -62,6 +62,8 @@ class Pod:
     process: Process
     url: str
     cpu_limit: float = CPU_LIMIT
+    cpu_quota: bool = False
+    """Whether its CPU is shown as if the limit were enforced."""
     ready: bool = True
     """What kube-state-metrics says of it."""
 
@@ -74,6 +76,7 @@ class Pod:
             "pid": self.process.popen.pid,
             "url": self.url,
             "cpu_limit": self.cpu_limit,
+            "cpu_quota": self.cpu_quota,
             "memory_limit": MEMORY_LIMIT,
             "ready": self.ready,
         }
@@ -85,6 +88,7 @@ class LiveStack:
 
     folder: Path
     cpu_limit: float = CPU_LIMIT
+    cpu_quota: bool = False
     pods: list[Pod] = field(default_factory=list)
     endpoint: str = ""
     """Prometheus' base URL."""
@@ -137,7 +141,14 @@ class LiveStack:
         process = start(["nice", "-n", str(niceness), *program])
         url = f"http://127.0.0.1:{process.first_line()}"
         name = f"{workload}-7d9f-{next(self._numbers)}"
-        return Pod(workload=workload, name=name, process=process, url=url, cpu_limit=self.cpu_limit)
+        return Pod(
+            workload=workload,
+            name=name,
+            process=process,
+            url=url,
+            cpu_limit=self.cpu_limit,
+            cpu_quota=self.cpu_quota,
+        )
 
     def join(self, pod: Pod) -> None:
         """Let the exporters and Prometheus know a pod."""
