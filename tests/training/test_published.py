@@ -1,4 +1,4 @@
-"""The newest packaged version was trained as `make train` does, and its record is what was judged."""
+"""The newest packaged version: trained as `make train` does, its record being what was judged."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def test_its_report_names_the_figures_of_the_gate() -> None:
     assert f"{gate['candidate']['mean_violation_ratio']:.3%}".replace("%", " %") in page
 
 
-@pytest.mark.parametrize(("version", "ratio"), [("1", 0.0), ("2", 0.0625), ("3", 0.140625), ("4", 0.0)])
+@pytest.mark.parametrize(
+    ("version", "ratio"), [("1", 0.0), ("2", 0.0625), ("3", 0.140625), ("4", 0.0)]
+)
 def test_what_each_version_adds_to_idle_workloads_is_written_down(
     version: str, ratio: float
 ) -> None:
