@@ -22,7 +22,7 @@ from training.export import check_files, export_files, weights_digest
 from training.parity import ParityReport
 from training.provenance import git_commit, library_versions
 from training.seeds import CANDIDATE_FILE, read_calibration, seed_directory
-from training.served import ServedNetwork
+from training.served import Q_SCALE, ServedNetwork
 
 MODEL_NAME: Final = "nimbusguard-dqn"
 
@@ -47,7 +47,7 @@ def export_seed(directory: Path, seed: int) -> Exported:
     """Freeze a seed's network at the multiplier of its calibration and export it."""
     network, _ = checkpoint.read_network(seed_directory(directory, seed) / "network.npz")
     multiplier = float(read_calibration(directory, seed)["multiplier"])
-    served = ServedNetwork(freeze(network, multiplier))
+    served = ServedNetwork(freeze(network, multiplier), scale=Q_SCALE)
     files, parity = export_files(served)
     return Exported(seed=seed, multiplier=multiplier, network=served, files=files, parity=parity)
 

@@ -16,6 +16,7 @@ from predictor.service import PredictorService
 from serving.calls import Call, Trace
 from serving.metrics import ServingMetrics
 from serving.settings import ServerSettings
+from tests.service.processes import VERSION
 from transformer.explain_tensors import HopExplanation
 from transformer.hop import HopAnswer
 from transformer.lookup import WorkloadLookup
@@ -62,7 +63,7 @@ class Network:
 
 
 def packaged_network() -> LoadedModel:
-    return load_version(packaged_path() / MODEL / "1")
+    return load_version(packaged_path() / MODEL / VERSION)
 
 
 def predictor_service(network: Any = None, **settings: Any) -> PredictorService:

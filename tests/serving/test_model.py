@@ -13,7 +13,7 @@ from model_store.probe import probe_states
 from nimbusguard.contract.errors import NonFiniteOutput
 from nimbusguard.contract.fingerprint import FINGERPRINT
 from serving.model import ServedModel
-from tests.service.reference import Asked, best_action, expected, torch_q_values
+from tests.service.reference import VERSION, Asked, best_action, expected, torch_q_values
 from tests.serving.in_process import (
     MODEL,
     ROW,
@@ -39,7 +39,7 @@ async def test_the_predictor_answers_the_data_plane_as_torch_does(rows: int) -> 
     assert np.abs(np.array(v1["predictions"]) - wanted).max() <= 1e-6
     (output,) = v2.outputs
     assert np.abs(output.as_numpy() - wanted).max() <= 1e-6
-    assert (v2.id, v2.model_version) == (REQUEST_ID, "1")
+    assert (v2.id, v2.model_version) == (REQUEST_ID, VERSION)
     assert v2.parameters["fingerprint"].string_param == FINGERPRINT
 
 

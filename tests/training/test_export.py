@@ -14,6 +14,7 @@ import torch
 from model_store.metadata import ONNX_FILE, TORCHSCRIPT_FILE
 from model_store.probe import PROBE_STATES, probe_states
 from nimbusguard.contract.errors import ArtifactCorrupted, InvalidRequest, NonFiniteOutput
+from training.dueling_network import DuelingNetwork
 from training.export import (
     OPSET,
     check_artifacts,
@@ -26,6 +27,7 @@ from training.export import (
 )
 from training.network import Affine, NetworkConfig, QNetwork
 from training.parity import compare
+from training.served import Q_SCALE, ServedNetwork
 
 SMALL = NetworkConfig(hidden=(16, 8))
 SMALL_DUELING = NetworkConfig(hidden=(16, 8), dueling=True)
@@ -274,3 +276,16 @@ def test_the_tolerance_grows_with_large_q_values_only() -> None:
 
     assert compare(large, large + np.float32(1e-3), None).passed
     assert not compare(small, small + np.float32(1e-4), None).passed
+
+
+def test_what_is_served_is_scaled_by_a_power_of_two_and_no_digit_changes() -> None:
+    """Sixteenths of the learner's Q-values, eager and folded, to the bit."""
+    torch.manual_seed(0)
+    network = DuelingNetwork(hidden=(16, 16)).eval()
+    states = torch.from_numpy(probe_states())
+
+    with torch.inference_mode():
+        plain, scaled = ServedNetwork(network), ServedNetwork(network, scale=Q_SCALE)
+
+        assert torch.equal(scaled(states), plain(states) / 16)
+        assert torch.equal(scaled.folded()(states), plain.folded()(states) / 16)

@@ -62,7 +62,7 @@ def test_equal_seeds_give_equal_lanes_whatever_came_before() -> None:
 
 def test_cost_is_pods_beyond_those_that_the_arriving_requests_keep_busy() -> None:
     """Holding, a lane pays for its pods; the work that came is subtracted, whoever did it."""
-    lanes = environment()
+    lanes = environment(guarded=0.0)
     lanes.reset((0, 0))
     pods = lanes._clusters.current_replicas
     service_s = lanes._clusters.parameters["service_time_s"]
