@@ -124,7 +124,7 @@ def choose(options: Sequence[Figures], limits: GateSettings) -> int:
     if not left:
         return min(range(len(options)), key=lambda index: options[index].mean_violation_ratio)
     left = [i for i in left if _sane(options[i], limits)] or left
-    left = [i for i in left if options[i].turns_ratio < 1.0] or left
+    left = [i for i in left if options[i].turns_ratio < limits.turns_ratio] or left
     even = [i for i in left if options[i].window_excess_ratio <= limits.window_excess_ratio]
     return min(even or left, key=lambda index: options[index].pod_hours)
 

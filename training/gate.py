@@ -29,6 +29,8 @@ class GateSettings:
     """The upper end of its 95 % interval must be below this."""
     window_excess_ratio: float = 0.005
     """No window may violate by more than this above the rival there."""
+    turns_ratio: float = 1.0
+    """Direction changes over the rival's must be below this."""
     idle_additions_ratio: float = 0.0
     """Share of idle states (`training.edges`) that may be answered with more pods."""
     saturated_neglect_ratio: float = 0.0
@@ -108,7 +110,11 @@ def decide(
         _at_most("pod-hours over the rival's", ratio.estimate, settings.cost_ratio),
         _below("upper end of its 95 % interval", ratio.high, settings.cost_ratio_high),
         _at_most("worst window over the rival's", excess, settings.window_excess_ratio),
-        _below("direction changes an hour", candidate.turns_per_hour, rival.turns_per_hour),
+        _below(
+            "direction changes an hour",
+            candidate.turns_per_hour,
+            settings.turns_ratio * rival.turns_per_hour,
+        ),
         _at_least("training seeds judged", len(seeds), settings.seeds),
         _at_most("mean violation ratio over seeds", float(np.mean(violations)), budget),
         _at_most(

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Final
@@ -75,8 +76,10 @@ def run_seeds(plan: Plan, *, processes: int, progress: Progress) -> int:
         The candidate's seed.
     """
     context = multiprocessing.get_context("spawn")
+    served = SyncManager(ctx=context)
+    served.start(_end_with_parent)
     with (
-        context.Manager() as manager,
+        served as manager,
         ProcessPoolExecutor(
             max_workers=processes, mp_context=context, initializer=_end_with_parent
         ) as pool,

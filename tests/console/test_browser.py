@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from nimbusguard.console.api import NAMES
 from nimbusguard.console.schema import SCHEMAS
 from nimbusguard.contract.features import NAMES as FEATURES
-from tests.service.processes import MODEL, Server, running, until
+from tests.service.processes import MODEL, VERSION, Server, running, until
 from tests.serving.in_process import ROW
 from tests.standin.process import Operator, stand_ins
 from tests.standin.process import operator as start_operator
@@ -109,7 +109,7 @@ def test_a_newcomer_finds_what_it_did_why_and_whether_it_was_better(
     expect(detail.get_by_role("table").nth(0).locator("tbody tr")).to_have_count(11)
     expect(detail.get_by_role("table").nth(1).locator("tbody tr")).to_have_count(5)
     expect(detail.get_by_role("table").nth(1)).to_contain_text("chosen")
-    expect(detail).to_contain_text("kserve, version 1, stable")
+    expect(detail).to_contain_text(f"kserve, version {VERSION}, stable")
     expect(detail).to_contain_text("Guard")
     expect(detail).to_contain_text("No canary is compared")
     expect(page.locator(".chart svg")).to_have_count(3)
@@ -508,7 +508,8 @@ def test_a_transformer_shows_what_it_was_asked_last(browser: Browser, watched: S
     assert page.locator("#detail img").count() == 0
 
     ask_for(watched, "<img src=x onerror=alert(1)>", 0.2)
-    expect(page.locator("#sentence")).to_contain_text("SCALE_DOWN_2", timeout=10_000)
+    expect(page.locator("#sentence")).not_to_contain_text("SCALE_UP_2 (4", timeout=10_000)
+    expect(page.locator("#sentence")).to_contain_text("cpu_utilization 0.2 (calm 0.5)")
     context.close()
 
 
