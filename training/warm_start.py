@@ -27,7 +27,8 @@ class StaffingRule:
     """Pods = busy + safety · √busy; more at once if requests pile up, fewer only when it is quiet.
 
     Source: Halfin and Whitt 1981, "Heavy-Traffic Limits for Queues with Many Exponential Servers".
-    The defaults were found by the cross-entropy method on training days (docs/training.md).
+    The defaults lie between what the cross-entropy method found for it raw and inside the guard
+    (docs/training.md).
     """
 
     safety: float = 0.3
