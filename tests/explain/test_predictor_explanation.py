@@ -18,6 +18,7 @@ from predictor.explanation import PredictorExplanation
 from predictor.loader import LoadedModel
 from predictor.service import PredictorService
 from serving.metrics import ServingMetrics
+from tests.service.processes import VERSION
 from tests.serving.in_process import (
     STATE,
     Network,
@@ -116,7 +117,7 @@ async def test_the_answer_has_every_action_and_the_baseline() -> None:
     assert [output.name for output in response.outputs] == [
         spec.name for spec in explanation.outputs
     ]
-    assert response.parameters["model_version"] == "1"
+    assert response.parameters["model_version"] == VERSION
 
 
 def test_more_rows_than_may_be_are_refused() -> None:
@@ -141,7 +142,7 @@ async def test_a_network_without_a_twin_serves_and_is_not_explained() -> None:
     """A version whose script keeps single-precision constants answers 404 to `:explain`."""
     explanation = service_with(None).explanation
 
-    with pytest.raises(NotFound, match="version 1 has none"):
+    with pytest.raises(NotFound, match=f"version {VERSION} has none"):
         explanation.submit(Outcome(*explanation.parse_v1(BODY)))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from model_store.probe import probe_states
 from nimbusguard.contract.errors import InvalidRequest, NonFiniteOutput, Overloaded
+from tests.service.processes import VERSION
 from tests.serving.in_process import (
     STATE,
     Network,
@@ -176,7 +177,7 @@ async def test_answers_are_written_as_plain_numbers() -> None:
     response = service.v2_response(outcome.result)
 
     assert np.array(document["predictions"]).shape == (2, 5)
-    assert response.model_version == service.version == "1"
+    assert response.model_version == service.version == VERSION
     assert set(response.parameters) == {"model_version", "fingerprint"}
 
 

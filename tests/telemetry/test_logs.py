@@ -15,6 +15,7 @@ from serving.calls import Trace
 from serving.grpc_server import InferenceServicer
 from serving.metrics import ServingMetrics
 from tests.autoscaler.test_status import evaluation
+from tests.service.processes import VERSION
 from tests.serving.in_process import predictor_service
 
 
@@ -73,5 +74,9 @@ def test_an_answer_over_grpc_is_a_line_at_debug(caplog: pytest.LogCaptureFixture
     (record,) = caplog.records
     line = json.loads(JsonFormatter("predictor").format(record))
     assert (line["message"], line["route"], line["status"]) == ("request", "grpc_explain", "OK")
-    assert (line["request_id"], line["seconds"], line["model_version"]) == ("asked-1", 0.25, "1")
+    assert (line["request_id"], line["seconds"], line["model_version"]) == (
+        "asked-1",
+        0.25,
+        VERSION,
+    )
     assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
