@@ -45,11 +45,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         known = request.service in self._names
         last = None
         while True:
+            # Asked before the status is: an end that comes while one is sent is told in the next.
+            ends = self._stopping.is_set()
             status = self._status() if known else _Status.SERVICE_UNKNOWN
             if status != last:
                 last = status
                 yield _Status(status=status)
-            if self._stopping.is_set():
+            if ends:
                 return
             await self._pause()
 
