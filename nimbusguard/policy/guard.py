@@ -307,7 +307,9 @@ def _reserve(
     """Replicas that the reserve asks for: all that it needs to add, a little more to remove."""
     need = needed(settings, Held(memory.peak, memory.mean), memory.roughness)  # (B,)
     least = np.ceil(need - _ROUNDING).astype(np.int64)
-    kept = np.ceil(need + settings.slack - _ROUNDING).astype(np.int64)
+    # Of less than a pod not more than as much again: a nearly idle workload may have one.
+    slack = settings.slack * np.minimum(need, 1.0)
+    kept = np.ceil(need + slack - _ROUNDING).astype(np.int64)
     added = np.minimum(least, current + settings.reserve_steps)
     return np.maximum(added, np.minimum(kept, current))
 

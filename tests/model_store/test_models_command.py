@@ -51,8 +51,10 @@ def test_list_shows_versions_with_their_aliases(run: Run) -> None:
 
     assert status == 0
     row = next(line for line in out.splitlines() if "production" in line)
-    assert "11-64-64-5" in row
-    assert "passed" in row
+    assert "11-128-128-5" in row
+    assert "forced" in row
+    gated = next(line for line in out.splitlines() if line.startswith("│ 4 "))
+    assert "passed" in gated
     assert "this" in row
 
 
@@ -89,7 +91,7 @@ def test_show_prints_every_field_with_whole_digests(run: Run) -> None:
 
     metadata = open_store(packaged_path()).show(MODEL, "production")
     assert status == 0
-    assert "double dueling n-step DQN with branching" in out
+    assert "imitates the Kubernetes HPA rule" in out
     assert metadata.files["model.pt"].sha256 in out
 
 

@@ -299,6 +299,24 @@ def test_the_reserve_of_what_is_found_at_a_start_is_what_is_there() -> None:
     assert targets == sorted(targets, reverse=True)
 
 
+def test_a_nearly_idle_workload_comes_down_to_one_pod() -> None:
+    """A load of eight pods has ended; a twentieth of a pod is left, and then nothing."""
+    for left in (0.05, 0.0):
+        memory, current = after(SHIPPED, np.full(240, 8.0), pods=10.0), 10
+        for step in range(80):
+            memory, verdict = judge(
+                SHIPPED,
+                DOWN_1,
+                now_s=3615.0 + 15.0 * step,
+                current=current,
+                memory=memory,
+                cpu_utilization=left / current,
+            )
+            current = max(int(verdict.target[0]), 1)
+
+        assert current == 1
+
+
 def test_a_missing_demand_changes_neither_peak_nor_mean() -> None:
     """A scrape that fails is no idle service."""
     memory = after(SHIPPED, SMOOTH, pods=20.0)
