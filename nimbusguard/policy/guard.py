@@ -32,6 +32,8 @@ _QUEUE = INDEX["queue_depth"]
 _MIN_REQUESTS: Final = 10
 SLOTS: Final = 64
 """Slots of time that a stabilization window is remembered in."""
+_USUAL_WINDOW_S: Final = 300.0
+"""The stabilization window that the reserve's time constant belongs to: the default."""
 # More replicas than any workload has.
 _ALL: Final = np.int64(10**6)
 # A product that is whole on paper must not be lifted to the next integer by rounding.
@@ -281,6 +283,9 @@ def _remember(
         coming=demand + settings.trend_gain * rise(trend),
         found=carried_by(settings, current, np.sqrt(watched.mean_square)),
         interval_s=settings.interval_s,
+        pace=_USUAL_WINDOW_S / window_s
+        if (window_s := settings.stabilization_window_s)
+        else np.inf,
     )
     return GuardMemory(wishes, wished_s, slot, opened_s, known, *watched, *held, *trend)
 

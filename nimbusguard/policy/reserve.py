@@ -39,7 +39,8 @@ class ReserveSettings:
     mean_margin: float = 0.3
     """The same above the mean."""
     fall_s: float = 120.0
-    """Time constant with which the peak leaks towards the newest demand, seconds."""
+    """Time constant with which the peak leaks towards the newest demand, seconds, where the
+    stabilization window is the default's; a workload with another window forgets in proportion."""
     mean_s: float = 900.0
     """Time constant of the mean, seconds."""
     trend_gain: float = 1.0
@@ -74,6 +75,7 @@ def hold(
     coming: NDArray[np.float64],
     found: Held,
     interval_s: float,
+    pace: float = 1.0,
 ) -> Held:
     """Take one observation in.
 
@@ -85,12 +87,13 @@ def hold(
         found: What counts as the past where nothing is remembered yet: the peak, and the most that
             the mean may be.
         interval_s: Seconds since the last observation.
+        pace: How many times faster than set the peak leaks; infinity forgets it at once.
     """
     known = np.isfinite(demand)
     now, soon = np.where(known, demand, 0.0), np.where(known, coming, 0.0)
     peak = np.where(np.isnan(held.peak), found.peak, held.peak)
     mean = np.where(np.isnan(held.mean), np.minimum(now, found.mean), held.mean)
-    leaked = peak + _weight(interval_s, settings.fall_s) * (soon - peak)
+    leaked = peak + _weight(interval_s * pace, settings.fall_s) * (soon - peak)
     moved = mean + _weight(interval_s, settings.mean_s) * (now - mean)
     return Held(
         np.where(known, np.maximum(soon, leaked), held.peak),

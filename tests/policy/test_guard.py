@@ -277,13 +277,12 @@ def test_without_steps_the_reserve_only_holds() -> None:
     assert targets == [12, 12]
 
 
-def test_the_reserve_of_what_is_found_at_a_start_is_what_is_there() -> None:
-    """A restart adds nothing, and removes nothing before what was found has leaked away."""
-    settings = dataclasses.replace(SHIPPED, stabilization_window_s=0.0)
+def test_what_is_found_at_a_start_is_let_go_after_the_window() -> None:
+    """Four times the demand: nothing goes within the window of 300 s, most of it soon after."""
     memory, current, targets = guard.start(1, 0.0), 20, []
-    for step in range(40):
+    for step in range(60):
         memory, verdict = judge(
-            settings,
+            SHIPPED,
             DOWN_2,
             now_s=15.0 * step,
             current=current,
@@ -293,10 +292,20 @@ def test_the_reserve_of_what_is_found_at_a_start_is_what_is_there() -> None:
         current = int(verdict.target[0])
         targets.append(current)
 
-    # Four times the demand is let go within the first minutes, but not at once.
-    assert targets[0] >= 19
-    assert targets[20] < 12
+    assert targets[:20] == [20] * 20
+    assert targets[-1] < 10
     assert targets == sorted(targets, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("window_s", "left"), [(0.0, 0.0), (30.0, 10.0 * np.exp(-5.0)), (300.0, 10.0 * np.exp(-0.5))]
+)
+def test_a_shorter_window_shortens_the_memory_of_the_peak(window_s: float, left: float) -> None:
+    """A minute after ten busy pods there are none: who asks for no window keeps nothing."""
+    settings = dataclasses.replace(SHIPPED, stabilization_window_s=window_s)
+    memory = after(settings, np.concatenate((np.full(240, 10.0), np.zeros(4))), pods=20.0)
+
+    assert memory.peak[0] == pytest.approx(left)
 
 
 def test_a_nearly_idle_workload_comes_down_to_one_pod() -> None:
