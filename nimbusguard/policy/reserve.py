@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nimbusguard.contract.errors import InvalidRequest
+from nimbusguard.policy.roughness import weight_of
 
 _HIGHEST_MEAN: Final = 1.1
 """The mean counts up to so many times the peak: after a load has ended its mean is what is past."""
@@ -93,8 +94,8 @@ def hold(
     now, soon = np.where(known, demand, 0.0), np.where(known, coming, 0.0)
     peak = np.where(np.isnan(held.peak), found.peak, held.peak)
     mean = np.where(np.isnan(held.mean), np.minimum(now, found.mean), held.mean)
-    leaked = peak + _weight(interval_s * pace, settings.fall_s) * (soon - peak)
-    moved = mean + _weight(interval_s, settings.mean_s) * (now - mean)
+    leaked = peak + weight_of(interval_s * pace, settings.fall_s) * (soon - peak)
+    moved = mean + weight_of(interval_s, settings.mean_s) * (now - mean)
     return Held(
         np.where(known, np.maximum(soon, leaked), held.peak),
         np.where(known, moved, held.mean),
@@ -134,10 +135,6 @@ def _solved(
     """The x with share · x + margin · √x = pods."""
     root = (np.sqrt(margin**2 + 4 * share * pods) - margin) / (2 * share)
     return np.square(root)
-
-
-def _weight(interval_s: float, memory_s: float) -> float:
-    return float(-np.expm1(-interval_s / memory_s))
 
 
 def _require(holds: bool, name: str, rule: str, value: float) -> None:

@@ -45,13 +45,14 @@ def watch(seen: Watched, busy: NDArray[np.float64], interval_s: float) -> Watche
     level = np.where(np.isnan(seen.level), now, seen.level)
     distance = np.abs(now - level) / np.maximum(level, _LEAST_LEVEL)
     square = np.minimum(distance, _LARGEST) ** 2
-    level = level + _weight(interval_s, _LEVEL_MEMORY_S) * (now - level)
-    weight = _weight(interval_s, _ROUGHNESS_MEMORY_S)
+    level = level + weight_of(interval_s, _LEVEL_MEMORY_S) * (now - level)
+    weight = weight_of(interval_s, _ROUGHNESS_MEMORY_S)
     mean_square = seen.mean_square + weight * (square - seen.mean_square)
     return Watched(
         np.where(known, level, seen.level), np.where(known, mean_square, seen.mean_square)
     )
 
 
-def _weight(interval_s: float, memory_s: float) -> float:
+def weight_of(interval_s: float, memory_s: float) -> float:
+    """Weight of the newest in a running mean that forgets with a time constant."""
     return float(-np.expm1(-interval_s / memory_s))

@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nimbusguard.policy.roughness import weight_of
+
 LAG: Final = 3
 """Decisions over which a change is taken, and for which it is expected to go on: at 15 s the 45 s
 that metrics and a start-up together are late. Two gave as much and turned round more often."""
@@ -55,7 +57,7 @@ def follow(trend: Trend, demand: NDArray[np.float64], interval_s: float) -> Tren
     recent = np.where(known[:, None], moved, trend.recent)
     later, earlier = recent[:, 0] - recent[:, LAG], recent[:, LAG] - recent[:, 2 * LAG]
     counts = known & np.isfinite(later) & np.isfinite(earlier)
-    weight = np.where(counts, -np.expm1(-interval_s / _MEMORY_S), 0.0)
+    weight = np.where(counts, weight_of(interval_s, _MEMORY_S), 0.0)
     later, earlier = np.where(counts, later, 0.0), np.where(counts, earlier, 0.0)
     return Trend(
         recent,

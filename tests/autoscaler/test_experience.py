@@ -331,8 +331,5 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_hundred_kills_lose_nothing_and_double_nothing(path: Path) -> None:
-    """Kill -9 at random moments, the same file, a hundred times.
-
-    Each comes after a row at least; how many more there are by then is the machine's speed.
-    """
-    assert kill_and_check(path, 100) > 2 * 100
+    """Kill -9 at random moments, the same file, a hundred times."""
+    assert kill_and_check(path, 100) > 1_000

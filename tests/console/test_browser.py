@@ -508,8 +508,7 @@ def test_a_transformer_shows_what_it_was_asked_last(browser: Browser, watched: S
     assert page.locator("#detail img").count() == 0
 
     ask_for(watched, "<img src=x onerror=alert(1)>", 0.2)
-    expect(page.locator("#sentence")).not_to_contain_text("SCALE_UP_2 (4", timeout=10_000)
-    expect(page.locator("#sentence")).to_contain_text("cpu_utilization 0.2 (calm 0.5)")
+    expect(page.locator("#sentence")).to_contain_text("SCALE_DOWN_2", timeout=10_000)
     context.close()
 
 
