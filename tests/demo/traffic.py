@@ -118,9 +118,10 @@ class Driver:
             while (since := since + float(rng.exponential(1.0 / traffic.peak_rate))) < (
                 traffic.seconds
             ):
+                # First the moment, then its rate: whoever runs it may change the rate meanwhile.
+                await asyncio.sleep(max(0.0, started + since - time.monotonic()))
                 if rng.random() * traffic.peak_rate >= traffic.rate(since):
                     continue
-                await asyncio.sleep(max(0.0, started + since - time.monotonic()))
                 for workload, mine in pending.items():
                     if len(mine) >= MOST_IN_FLIGHT:
                         self.not_sent[workload] += 1
