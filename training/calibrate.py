@@ -44,6 +44,8 @@ class Figures(NamedTuple):
     """`training.edges.Edges.idle_additions_ratio`."""
     saturated_neglect_ratio: float = 0.0
     """`training.edges.Edges.saturated_neglect_ratio`."""
+    spare_kept_ratio: float = 0.0
+    """`training.edges.Edges.spare_kept_ratio`."""
     turns_ratio: float = 0.0
     """Direction changes over the rival's; 0 without a rival."""
 
@@ -133,6 +135,7 @@ def _sane(option: Figures, limits: GateSettings) -> bool:
     return (
         option.idle_additions_ratio <= limits.idle_additions_ratio
         and option.saturated_neglect_ratio <= limits.saturated_neglect_ratio
+        and option.spare_kept_ratio <= limits.spare_kept_ratio
     )
 
 
@@ -173,7 +176,11 @@ def calibrate(
         family=tuple(family),
         window_excess_ratio=options[best].window_excess_ratio,
         turns_ratio=options[best].turns_ratio,
-        edges=Edges(options[best].idle_additions_ratio, options[best].saturated_neglect_ratio),
+        edges=Edges(
+            options[best].idle_additions_ratio,
+            options[best].saturated_neglect_ratio,
+            options[best].spare_kept_ratio,
+        ),
     )
 
 

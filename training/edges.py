@@ -1,8 +1,9 @@
 """What a network does without a guard at both ends of the load, over fixed grids of states.
 
-Traffic of the judged windows never ceases, and their guard answers a doubling by itself, so no
-figure of theirs tells whether a policy adds pods to an idle workload or leaves a saturated one
-alone. There is no reason for either, whatever memory the pods hold and however full the nodes are.
+Traffic of the judged windows never ceases or nearly so, and their guard answers a doubling by
+itself, so no figure of theirs tells whether a policy adds pods to an idle workload, keeps those
+that a nearly idle one can spare, or leaves a saturated one alone. There is no reason for any of it,
+whatever memory the pods hold and however full the nodes are.
 """
 
 from __future__ import annotations
@@ -41,6 +42,17 @@ _BYTES_PER_REQUEST: Final = 3000.0
 """As in the simulator's nominal cluster."""
 
 
+_SPARE: Final[tuple[tuple[str, tuple[float, ...]], ...]] = (
+    ("cpu_utilization", (0.005, 0.02, 0.05, 0.1)),
+    ("response_time_p95", (0.05, 0.1, 0.2)),
+    ("memory_utilization", (0.05, 0.3, 0.6)),
+    ("memory_pressure", (0.1, 0.4, 0.7, 0.95)),
+    ("node_utilization", (0.05, 0.3, 0.7, 0.95)),
+)
+_SPARE_PODS: Final = (1, 2, 4)
+"""Beyond the minimum, which is enough for what these serve: half a pod at most."""
+
+
 class EdgeStates(NamedTuple):
     """A grid."""
 
@@ -57,6 +69,8 @@ class Edges(NamedTuple):
     """Share of the idle states that it answers with more pods."""
     saturated_neglect_ratio: float = 0.0
     """Share of the saturated states that it answers without a further pod."""
+    spare_kept_ratio: float = 0.0
+    """Share of the nearly idle states that it answers without giving a spare pod back."""
 
 
 def idle_states(objective: Objective) -> EdgeStates:
@@ -76,29 +90,49 @@ def saturated_states(objective: Objective) -> EdgeStates:
     names, values = zip(*_SATURATED, strict=True)
     grid = np.array(list(product(_SATURATED_PODS, *values)))  # (B, 8)
     raw = np.zeros((len(grid), STATE_DIM))
-    pods = _pods(grid[:, 0], objective)
-    raw[:, INDEX["pod_count"]] = pods
+    raw[:, INDEX["pod_count"]] = _pods(grid[:, 0], objective)
     raw[:, [INDEX[name] for name in names]] = grid[:, 1:]
-    rate = pods * raw[:, INDEX["cpu_utilization"]] * objective.pod_rate
-    raw[:, INDEX["request_rate"]] = rate
-    raw[:, INDEX["network_io_rate"]] = rate * _BYTES_PER_REQUEST
     raw[:, INDEX["memory_pressure"]] = raw[:, INDEX["node_utilization"]]
-    return _states(raw, objective)
+    return _states(_with_requests(raw, objective), objective)
+
+
+def spare_states(objective: Objective) -> EdgeStates:
+    """Two pods and more for what half a pod can do: a request now and then, answered in time."""
+    names, values = zip(*_SPARE, strict=True)
+    grid = np.array(list(product(_SPARE_PODS, *values)))  # (B, 7)
+    raw = np.zeros((len(grid), STATE_DIM))
+    raw[:, INDEX["pod_count"]] = _pods(grid[:, 0], objective)
+    raw[:, [INDEX[name] for name in names]] = grid[:, 1:]
+    return _states(_with_requests(raw, objective), objective)
 
 
 def edges_of(q_function: QFunction, objective: Objective) -> Edges:
-    """Ask a network about both grids.
+    """Ask a network about the three grids.
 
-    A saturated workload at its upper bound may not have more, and is not asked about.
+    A saturated workload at its upper bound may not have more, and is not asked about; nor is a
+    spare pod that the lower bound keeps.
     """
     idle = _changes(q_function, idle_states(objective))
     saturated = saturated_states(objective)
     free = saturated.mask[:, CHANGES > 0].any(axis=1)
     neglected = _changes(q_function, saturated)[free] <= 0
+    spare = spare_states(objective)
+    removable = spare.mask[:, CHANGES < 0].any(axis=1)
+    kept = _changes(q_function, spare)[removable] >= 0
     return Edges(
         idle_additions_ratio=float(np.mean(idle > 0)),
         saturated_neglect_ratio=float(np.mean(neglected)) if free.any() else 0.0,
+        spare_kept_ratio=float(np.mean(kept)) if removable.any() else 0.0,
     )
+
+
+def _with_requests(raw: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:
+    """The requests and the traffic that the CPU in use speaks of."""
+    rate = raw[:, INDEX["pod_count"]] * raw[:, INDEX["cpu_utilization"]] * objective.pod_rate
+    filled = raw.copy()
+    filled[:, INDEX["request_rate"]] = rate
+    filled[:, INDEX["network_io_rate"]] = rate * _BYTES_PER_REQUEST
+    return filled
 
 
 def _pods(beyond: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:

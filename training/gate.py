@@ -35,6 +35,9 @@ class GateSettings:
     """Share of idle states (`training.edges`) that may be answered with more pods."""
     saturated_neglect_ratio: float = 0.0
     """Share of saturated states (`training.edges`) that may be answered without more."""
+    spare_kept_ratio: float = 0.05
+    """Share of nearly idle states (`training.edges`) whose spare pods may be kept: a pod too many
+    costs little, and at the next decision the state is another."""
     seeds: int = 5
     """Training seeds that must have been judged; the limits hold for their mean as well."""
 
@@ -130,6 +133,11 @@ def decide(
             "saturated workloads left alone",
             edges.saturated_neglect_ratio,
             settings.saturated_neglect_ratio,
+        ),
+        _at_most(
+            "spare pods of nearly idle workloads kept",
+            edges.spare_kept_ratio,
+            settings.spare_kept_ratio,
         ),
     )
     return Verdict(

@@ -47,7 +47,7 @@ class LaneSettings:
     generated_ratio: float = 0.05
     """Share of the exploring lanes with generated traffic. Its steps come more often than in any
     real trace; with a third of them a policy learns to insure itself against steps all day."""
-    idle_ratio: float = 0.1
+    idle_ratio: float = 0.15
     """Share of the exploring lanes that are idle or nearly so. Real traffic at half the objective's
     scale and more never is, and what was never seen is answered by chance: with none of these lanes
     a network added pods to services without a request, with half as many two of eight did."""
@@ -55,6 +55,12 @@ class LaneSettings:
     """Busy pods at load 1 in those lanes; in every other one there is no request at all."""
     idle_initial: tuple[int, int] = (1, 12)
     """Pods when an idle lane begins."""
+    idle_crowding_decisions: float = 20.0
+    """Mean decisions after which somebody gives an idle lane more pods. Without it such a lane has
+    one pod for all but its first minutes, and what is rarely seen with two is learnt badly: a
+    network kept the second pod of half the nearly idle states."""
+    idle_crowd: tuple[int, int] = (2, 8)
+    """Pods that it is given."""
     scarce_ratio: float = 0.05
     """Share of the exploring lanes that begin with far too few pods, as after a restart or a surge.
     The guard answers a doubling by itself, and real traffic at its start never is one: a network
@@ -65,7 +71,7 @@ class LaneSettings:
     """Busy pods at load 1 over the objective's in the exploring lanes; uniform in its logarithm."""
     initial: tuple[float, float] = (0.9, 2.0)
     """Pods over busy pods when an exploring lane begins."""
-    guarded_ratio: float = 0.75
+    guarded_ratio: float = 0.6
     """Share of the exploring lanes in which the guard stands between policy and cluster. The others
     are raw, so that the policy stays fit to be used without it; there an action always differs from
     another, in the guard only where the guard leaves it free, so the raw ones weigh more than they
@@ -166,19 +172,23 @@ class ClusterEnvironment:
         self._clusters.reset(measuring, self._copies(lambda: self._measure(rng), len(measuring)))
         self._clusters.settings = simulator
         made = EpisodeSampler([], objective, decisions=self._decisions, rng=rng)
-        self._clusters.reset(
-            exploring, self._copies(lambda: self._explore(made, rng), len(exploring))
-        )
+        drawn = self._copies(lambda: self._explore(made, rng), len(exploring))
+        self._clusters.reset(exploring, drawn)
+        idle = np.zeros(self._lanes, dtype=np.bool_)
+        idle[exploring] = [each.scale <= self._settings.idle_busy_pods[1] for each in drawn]
+        self._crowds = self._draw_crowds(idle, rng)
         self._memory = guard.start(self._lanes, 0.0)
-        self._now_s = 0.0
+        self._now_s, self._step = 0.0, 0
         return self._look()
 
     def step(self, action: NDArray[np.int64]) -> LaneStep:
         """Let the guard judge, scale, and let one interval pass."""
         current = self._clusters.current_replicas
         target = self._judge(action, current)
-        outcome = self._clusters.step(target)
+        crowd = self._crowds[self._step]
+        outcome = self._clusters.step(np.where(crowd > 0, crowd, target))
         self._now_s += self._objective.interval_s
+        self._step += 1
         after = self._look()
         return LaneStep(
             after=after,
@@ -227,6 +237,16 @@ class ClusterEnvironment:
             scale=float(rng.integers(2)) * float(rng.uniform(*self._settings.idle_busy_pods)),
             initial_replicas=int(rng.integers(low, high + 1)),
         )
+
+    def _draw_crowds(self, idle: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Pods that somebody gives idle lanes (T, L), as many in a group; 0 where nobody does."""
+        settings = self._settings
+        groups = (self._decisions, self._lanes // self._group)
+        low, high = settings.idle_crowd
+        pods = rng.integers(low, high + 1, groups)
+        comes = rng.random(groups) * settings.idle_crowding_decisions < 1.0
+        crowds: NDArray[np.int64] = np.repeat(np.where(comes, pods, 0), self._group, axis=1)
+        return np.where(idle, crowds, 0)
 
     def _measure(self, rng: np.random.Generator) -> Episode:
         """A stretch of real traffic at the objective's own scale."""

@@ -24,8 +24,10 @@ class TrainingSettings:
     """Clusters simulated side by side, a multiple of five; each epoch draws new ones."""
     hidden: tuple[int, ...] = (64, 64)
     """Width of the hidden layers."""
-    derived_inputs: bool = True
-    """Give the network the products and ratios of `dueling_network.DerivedInputs`."""
+    derived_inputs: bool = False
+    """Give the network the products and ratios of `dueling_network.DerivedInputs`. Inside the guard
+    they are worth nothing, raw they do harm at the edges, and a served row pays four times as
+    much."""
     dueling: bool = True
     """Split Q into value and advantage; off for ablation."""
     double: bool = True
@@ -93,7 +95,7 @@ class TrainingSettings:
     """By how much an action other than the rule's must be worse during the warm start."""
     margin_weight: float = 0.3
     """Weight of the margin loss during the warm start."""
-    margin_weight_end: float = 0.1
+    margin_weight_end: float = 0.3
     """The same from twice as many epochs on, to the end, as in DQfD: the network leaves the rule
     only where the returns say clearly that it should. Without it five seeds cost 1 % to 5 % more
     than the rule at equal violations and turned round up to ten times as often."""

@@ -31,14 +31,14 @@ class StaffingRule:
     (docs/training.md).
     """
 
-    safety: float = 0.3
+    safety: float = 0.5
     """Spare pods below which pods are added, in units of the square root of the busy pods."""
     band: float = 1.0
-    """Pods above that before any is removed."""
+    """Pods above that before any is removed; of less than a pod not more than as much again."""
     far: float = 5.0
     """Pods above that before two are removed at once."""
-    quiet: float = 1.0
-    """Requests in flight over busy pods below which a pod may be removed."""
+    quiet: float = 0.8
+    """Requests in flight over busy pods, at least one of them, up to which a pod may be removed."""
     crowded: float = 1.5
     """Requests in flight over pods, beyond `slack`, from which a pod is added."""
     jammed: float = 1.9
@@ -55,10 +55,11 @@ class StaffingRule:
         busy = cpu * pods
         need = busy + self.safety * np.sqrt(busy)
         lowest = np.ceil(need)
-        wish = np.clip(pods, lowest, np.maximum(lowest, np.ceil(need + self.band))) - pods
+        band = self.band * np.minimum(need, 1.0)
+        wish = np.clip(pods, lowest, np.maximum(lowest, np.ceil(need + band))) - pods
         most = np.where(pods - need < self.far, -1.0, CHANGES.min())
         wish = np.where(wish < 0, np.maximum(wish, most), wish)
-        wish = np.where((wish < 0) & (queue > self.quiet * busy), 0.0, wish)
+        wish = np.where((wish < 0) & (queue > self.quiet * np.maximum(busy, 1.0)), 0.0, wish)
         crowd = (queue - self.slack) / pods
         wish = np.where(crowd > self.crowded, np.maximum(wish, 1.0), wish)
         wish = np.where((crowd > self.jammed) | (cpu >= self.saturation), CHANGES.max(), wish)

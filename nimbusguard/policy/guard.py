@@ -44,7 +44,7 @@ _ROUNDING: Final = 1e-9
 class GuardSettings(ReserveSettings):
     """Every rule of the guard as a number; those of the reserve are in its own module."""
 
-    hpa_target: float = 0.9
+    hpa_target: float = 0.92
     """CPU utilization at which the HPA rule would run the workload, as ratio of the limit. A
     removal never goes below the replicas that this rule wants, or wanted within the window. Higher
     than an HPA would be set, because the network above it sees queue and latency too."""
@@ -313,7 +313,8 @@ def _reserve(
     need = needed(settings, Held(memory.peak, memory.mean), memory.roughness)  # (B,)
     least = np.ceil(need - _ROUNDING).astype(np.int64)
     # Of less than a pod not more than as much again: a nearly idle workload may have one.
-    slack = settings.slack * np.minimum(need, 1.0)
+    slack = np.minimum(settings.slack * memory.roughness, settings.most_slack)
+    slack = slack * np.minimum(need, 1.0)
     kept = np.ceil(need + slack - _ROUNDING).astype(np.int64)
     added = np.minimum(least, current + settings.reserve_steps)
     return np.maximum(added, np.minimum(kept, current))

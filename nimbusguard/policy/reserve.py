@@ -29,17 +29,17 @@ _HIGHEST_MEAN: Final = 1.1
 class ReserveSettings:
     """How much is kept, and for how long. Found on the calibration windows (docs/training.md)."""
 
-    smooth: float = 0.04
+    smooth: float = 0.03
     """Roughness that gets no headroom: a smooth service has as much."""
-    peak_headroom: float = 1.4
+    peak_headroom: float = 1.1
     """Pods kept above the peak, as share of it, for each unit of roughness above `smooth`."""
-    mean_headroom: float = 3.6
+    mean_headroom: float = 3.8
     """The same above the mean."""
     peak_margin: float = 0.36
     """Pods kept above the peak for each of its square root."""
-    mean_margin: float = 0.3
+    mean_margin: float = 0.2
     """The same above the mean."""
-    fall_s: float = 120.0
+    fall_s: float = 105.0
     """Time constant with which the peak leaks towards the newest demand, seconds, where the
     stabilization window is the default's; a workload with another window forgets in proportion."""
     mean_s: float = 900.0
@@ -47,13 +47,15 @@ class ReserveSettings:
     trend_gain: float = 1.0
     """Multiple of the rise that is expected to go on (`nimbusguard.policy.trend`) by which the peak
     is ahead of the newest demand."""
-    slack: float = 1.0
-    """Pods above the reserve below which none is removed: what was just added is not removed at
-    the next breath."""
+    slack: float = 10.0
+    """Pods above the reserve below which none is removed, for each unit of roughness: what was just
+    added to a load that jumps is not removed at the next breath; a smooth one gives it back."""
+    most_slack: float = 1.7
+    """Most of them, pods."""
 
     def __post_init__(self) -> None:
         names = ("smooth", "peak_headroom", "mean_headroom", "peak_margin", "mean_margin")
-        for name in (*names, "trend_gain", "slack"):
+        for name in (*names, "trend_gain", "slack", "most_slack"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("fall_s", "mean_s"):
             _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))

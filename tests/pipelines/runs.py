@@ -24,6 +24,7 @@ SMOKE_LIMITS = {
     "window_excess_ratio": 1.0,
     "idle_additions_ratio": 1.0,
     "saturated_neglect_ratio": 1.0,
+    "spare_kept_ratio": 1.0,
     "turns_ratio": 1000.0,
     "seeds": 1,
 }

@@ -298,7 +298,8 @@ def test_what_is_found_at_a_start_is_let_go_after_the_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window_s", "left"), [(0.0, 0.0), (30.0, 10.0 * np.exp(-5.0)), (300.0, 10.0 * np.exp(-0.5))]
+    ("window_s", "left"),
+    [(0.0, 0.0), (30.0, 10.0 * np.exp(-600 / 105)), (300.0, 10.0 * np.exp(-60 / 105))],
 )
 def test_a_shorter_window_shortens_the_memory_of_the_peak(window_s: float, left: float) -> None:
     """A minute after ten busy pods there are none: who asks for no window keeps nothing."""
@@ -306,6 +307,24 @@ def test_a_shorter_window_shortens_the_memory_of_the_peak(window_s: float, left:
     memory = after(settings, np.concatenate((np.full(240, 10.0), np.zeros(4))), pods=20.0)
 
     assert memory.peak[0] == pytest.approx(left)
+
+
+@pytest.mark.parametrize(
+    ("roughness", "most_slack", "kept"), [(0.0, 1.7, 14), (0.03, 1.7, 15), (0.03, 0.1, 14)]
+)
+def test_slack_above_the_reserve_grows_with_the_roughness(
+    roughness: float, most_slack: float, kept: int
+) -> None:
+    """12.6 busy pods ask for 13.9; 0.3 of slack hold the fifteenth, a tenth of a pod does not."""
+    settings = dataclasses.replace(SHIPPED, most_slack=most_slack)
+    memory = after(settings, np.full(480, 12.6), pods=20.0)
+    memory = memory._replace(mean_square=np.array([roughness**2]))
+
+    _, verdict = judge(
+        settings, DOWN_1, now_s=7215.0, memory=memory, current=15, cpu_utilization=12.6 / 15
+    )
+
+    assert verdict.target.tolist() == [kept]
 
 
 def test_a_nearly_idle_workload_comes_down_to_one_pod() -> None:
@@ -402,6 +421,7 @@ def test_a_workload_that_has_just_been_met_counts_as_rough() -> None:
         ("peak_margin", -0.1),
         ("mean_margin", -0.1),
         ("slack", -0.1),
+        ("most_slack", -0.1),
         ("trend_gain", -0.1),
         ("fall_s", 0.0),
         ("mean_s", 0.0),

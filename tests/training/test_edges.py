@@ -1,4 +1,4 @@
-"""The question what a network does at both ends of the load."""
+"""The question what a network does at both ends of the load, and near the lower one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_store.packaged import packaged_path
 from nimbusguard.contract.actions import ACTION_DIM, ScaleAction
 from nimbusguard.contract.features import INDEX, STATE_DIM
 from nimbusguard.contract.normalization import denormalize
-from training.edges import edges_of, idle_states, saturated_states
+from training.edges import edges_of, idle_states, saturated_states, spare_states
 from training.objective import DEFAULT_OBJECTIVE
 from training.policies import QFunction, version_q_function
 
@@ -115,8 +115,42 @@ def test_at_the_upper_bound_nothing_is_neglected() -> None:
     assert edges_of(always(ScaleAction.NO_ACTION), objective).saturated_neglect_ratio == 0.0
 
 
+def test_the_spare_grid_is_pods_that_half_a_pod_could_replace() -> None:
+    """A request now and then, answered in time; two to five pods; nodes from empty to full."""
+    states = spare_states(DEFAULT_OBJECTIVE)
+    raw = denormalize(states.state)
+    pods, cpu = raw[:, INDEX["pod_count"]], raw[:, INDEX["cpu_utilization"]]
+
+    assert states.state.shape == (1728, STATE_DIM)
+    assert len(np.unique(states.state, axis=0)) == len(states.state)
+    assert set(pods.round(6)) == {2.0, 3.0, 5.0}
+    assert (pods * cpu).max() == pytest.approx(0.5)
+    assert raw[:, INDEX["request_rate"]] == pytest.approx(20.0 * pods * cpu, rel=1e-4)
+    assert raw[:, INDEX["request_rate"]].min() > 0
+    assert raw[:, INDEX["response_time_p95"]].max() < DEFAULT_OBJECTIVE.latency_s
+    assert raw[:, INDEX["error_rate"]].max() == 0
+    assert raw[:, INDEX["queue_depth"]].max() == 0
+    assert states.mask[:, ScaleAction.SCALE_DOWN_1].all()
+
+
+@pytest.mark.parametrize("action", list(ScaleAction))
+def test_a_spare_pod_is_kept_by_whatever_removes_none(action: ScaleAction) -> None:
+    """From two pods only one may go; whoever wants two gone then takes what it likes next."""
+    found = edges_of(always(action), DEFAULT_OBJECTIVE)
+    expected = 1 / 3 if action == ScaleAction.SCALE_DOWN_2 else float(action.change >= 0)
+
+    assert found.spare_kept_ratio == pytest.approx(expected)
+
+
+def test_a_spare_pod_that_the_lower_bound_keeps_is_not_asked_about() -> None:
+    """No workload may have fewer there."""
+    objective = replace(DEFAULT_OBJECTIVE, min_replicas=50)
+
+    assert edges_of(always(ScaleAction.NO_ACTION), objective).spare_kept_ratio == 0.0
+
+
 def test_the_rule_of_version_1_is_right_at_both_ends() -> None:
     """A rule imitated: what it does there can be said in advance."""
     version = version_q_function(packaged_path() / "nimbusguard-dqn" / "1")
 
-    assert edges_of(version, DEFAULT_OBJECTIVE) == (0.0, 0.0)
+    assert edges_of(version, DEFAULT_OBJECTIVE) == (0.0, 0.0, 0.0)

@@ -73,6 +73,10 @@ def test_a_candidate_that_is_cheaper_and_no_worse_passes() -> None:
         ({"parity": False}, "export parity"),
         ({"edges": Edges(idle_additions_ratio=0.001)}, "additions to an idle workload"),
         ({"edges": Edges(saturated_neglect_ratio=0.001)}, "saturated workloads left alone"),
+        (
+            {"edges": Edges(spare_kept_ratio=0.051)},
+            "spare pods of nearly idle workloads kept",
+        ),
     ],
 )
 def test_each_condition_alone_closes_the_gate(change: dict[str, Any], condition: str) -> None:
@@ -89,5 +93,5 @@ def test_the_verdict_says_every_figure() -> None:
 
     assert document["passed"] is True
     assert document["rival"] == "hpa:0.68"
-    assert len(document["conditions"]) == 11
+    assert len(document["conditions"]) == 12
     assert document["seed_cost_ratios"] == pytest.approx([0.88] * 5)

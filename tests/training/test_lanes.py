@@ -149,7 +149,11 @@ def test_measuring_lanes_are_the_cluster_that_the_objective_names() -> None:
 def test_an_idle_lane_shows_no_request_and_is_decided_all_the_same() -> None:
     """Absent latency is no flaw there, nodes are of any utilization, and each pod is spare."""
     settings = dataclasses.replace(
-        LaneSettings(), generated_ratio=0.0, idle_ratio=1.0, idle_busy_pods=(0.0, 0.0)
+        LaneSettings(),
+        generated_ratio=0.0,
+        idle_ratio=1.0,
+        idle_busy_pods=(0.0, 0.0),
+        idle_crowding_decisions=np.inf,
     )
     lanes = ClusterEnvironment(
         [STEADY], DEFAULT_OBJECTIVE, lanes=60, measuring=0, decisions=40, settings=settings
@@ -170,6 +174,36 @@ def test_an_idle_lane_shows_no_request_and_is_decided_all_the_same() -> None:
     assert raw[:, INDEX["node_utilization"]].min() < 0.2
     assert raw[:, INDEX["node_utilization"]].max() > 0.8
     assert set(pods.tolist()) <= set(range(1, 13))
+
+
+def test_idle_lanes_are_given_pods_now_and_then_and_groups_alike() -> None:
+    """Whoever always removes has one pod, and two to eight after one decision in twenty."""
+    settings = dataclasses.replace(
+        LaneSettings(), generated_ratio=0.0, idle_ratio=1.0, guarded_ratio=0.0
+    )
+    lanes = ClusterEnvironment(
+        [STEADY],
+        DEFAULT_OBJECTIVE,
+        lanes=400,
+        measuring=200,
+        decisions=40,
+        settings=settings,
+        group=ACTION_DIM,
+    )
+    lanes.reset((5, 6))
+    before, given = lanes._clusters.current_replicas, []
+    for _ in range(40):
+        lanes.step(np.where(before > 1, int(ScaleAction.SCALE_DOWN_1), HOLD))
+        after = lanes._clusters.current_replicas
+        given.append(np.where(after != np.maximum(before - 1, 1), after, 0))
+        before = after
+    pods = np.array(given)  # (40, 400)
+    groups = pods.reshape(40, 80, ACTION_DIM)
+
+    assert not pods[:, :200].any(), "lanes that measure are left alone"
+    assert (groups == groups[:, :, :1]).all()
+    assert (pods[:, 200:] > 0).mean() == pytest.approx(0.05, abs=0.015)
+    assert set(pods[pods > 0].tolist()) == set(range(2, 9))
 
 
 def test_one_in_ten_exploring_lanes_is_nearly_idle() -> None:

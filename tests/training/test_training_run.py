@@ -56,7 +56,7 @@ def test_the_gate_refuses_an_untrained_policy_and_the_store_too_unless_forced(
 
     metadata = open_store(store).show("nimbusguard-dqn", "1")
     assert metadata.evaluation["gate"]["passed"] is False
-    assert len(metadata.evaluation["gate"]["conditions"]) == 11
+    assert len(metadata.evaluation["gate"]["conditions"]) == 12
 
 
 def test_an_evaluation_of_the_exported_files_writes_json_and_report(

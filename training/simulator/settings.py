@@ -95,11 +95,11 @@ class SimulatorSettings:
     """Bytes sent per request."""
     node_pods: Range = field(default=Range(30.0, 200.0, 80.0, logarithmic=True))
     """Capacity of the nodes, counted in pods of this workload."""
-    neighbour_cpu_ratio: Range = field(default=Range(0.05, 0.95, 0.2))
+    neighbour_cpu_ratio: Range = field(default=Range(0.02, 0.95, 0.2))
     """Node CPU that other workloads use, up to a full node. It changes nothing for the workload,
     and a network learns that only where it sees it: trained on 0.05 to 0.5, one added two pods to
     idle workloads on nodes above 0.7."""
-    neighbour_memory_ratio: Range = field(default=Range(0.1, 0.95, 0.35))
+    neighbour_memory_ratio: Range = field(default=Range(0.02, 0.95, 0.35))
     """Node memory that other workloads use; as wide for the same reason."""
     scrape_s: Range = field(default=Range(5.0, 30.0, 15.0))
     """Prometheus scrape interval."""
