@@ -14,7 +14,7 @@ from tests.live.stack import NAMESPACE, LiveStack
 
 WORKLOAD = "web"
 NEIGHBOUR = "web-admin"
-LOW_RATE = 2.0
+LOW_RATE = 1.5
 HIGH_RATE = 30.0
 """Requests per second to two pods, each of which can answer about 10."""
 
@@ -65,8 +65,9 @@ def _is_low(row: Mapping[str, float]) -> bool:
     return (
         all(math.isfinite(row[name]) for name in NAMES)
         and 0 < row["request_rate"] < 2 * LOW_RATE
-        # Far enough below 0.35, where the HPA rule takes one of two pods, to stay there.
-        and row["cpu_utilization"] < 0.25
+        # Low enough to stay where one pod keeps the objective. At 0.35, where the HPA rule takes
+        # one of two, the other would answer many too late.
+        and row["cpu_utilization"] < 0.14
         and row["error_rate"] == 0
         and row["queue_depth"] < 5
     )
@@ -76,7 +77,7 @@ def _is_high(row: Mapping[str, float]) -> bool:
     return (
         row["request_rate"] > 0.7 * HIGH_RATE
         # Far enough above 0.77, where the HPA rule adds a pod, to stay there while it is decided.
-        and row["cpu_utilization"] > 1.1
+        and row["cpu_utilization"] > 0.9
         and row["response_time_p95"] > 0.2
         and row["error_rate"] > 0.05
         and row["queue_depth"] > 8

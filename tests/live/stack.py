@@ -34,7 +34,7 @@ from tests.live.programs import program
 RULES: Final = ROOT / "manifests/monitoring/recording-rules.yaml"
 NAMESPACE: Final = "shop"
 WINDOW_S: Final = 5
-CPU_LIMIT: Final = 0.05
+CPU_LIMIT: Final = 0.08
 """Cores. A pod that is busy all the time uses about 0.09, little enough for a busy machine."""
 MEMORY_LIMIT: Final = 100 * 1024 * 1024
 START_TIMEOUT_S: Final = 20.0

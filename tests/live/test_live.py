@@ -10,7 +10,7 @@ import pytest
 
 from nimbusguard.contract.features import NAMES
 from nimbusguard.contract.prometheus import read_instant_answer
-from tests.live.phases import HIGH_RATE, NEIGHBOUR, WORKLOAD, Phases
+from tests.live.phases import HIGH_RATE, NEIGHBOUR, WORKLOAD, Phase, Phases
 from tests.live.services import Services
 from tests.live.stack import NAMESPACE, LiveStack
 
@@ -27,6 +27,11 @@ FOLLOWING = (
 )
 """The others show how many pods there are, and a machine that does other work too."""
 WAYS = ("by_answer", "by_reference", "by_command")
+
+
+def told(phase: Phase) -> str:
+    """The features whole, where an assertion would shorten them."""
+    return " ".join(f"{name}={phase.features[name]:g}" for name in NAMES)
 
 
 def test_all_eleven_features_arrive(phases: Phases) -> None:
@@ -75,11 +80,11 @@ def test_a_decision_rests_on_all_eleven_features(phases: Phases, way: str) -> No
 @pytest.mark.parametrize("way", WAYS)
 def test_the_decision_follows_the_load(phases: Phases, way: str) -> None:
     """More replicas under overload, fewer when it is over."""
-    changes = [getattr(phase, way)["replica_change"] for phase in phases]
+    low, high, low_again = (getattr(phase, way)["replica_change"] for phase in phases)
 
-    assert changes[0] < 0
-    assert changes[1] > 0
-    assert changes[2] < 0
+    assert low < 0, told(phases.low)
+    assert high > 0, told(phases.high)
+    assert low_again < 0, told(phases.low_again)
 
 
 def test_an_answer_means_the_same_as_its_numbers(phases: Phases, services: Services) -> None:

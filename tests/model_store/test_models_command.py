@@ -51,11 +51,12 @@ def test_list_shows_versions_with_their_aliases(run: Run) -> None:
 
     assert status == 0
     row = next(line for line in out.splitlines() if "production" in line)
-    assert "11-128-128-5" in row
-    assert "forced" in row
-    gated = next(line for line in out.splitlines() if line.startswith("│ 4 "))
-    assert "passed" in gated
+    assert "11-64-64-5" in row
+    assert "passed" in row
     assert "this" in row
+    imitation = next(line for line in out.splitlines() if line.startswith("│ 1 "))
+    assert "11-128-128-5" in imitation
+    assert "forced" in imitation
 
 
 def test_list_as_json_holds_the_same(run: Run) -> None:
@@ -91,7 +92,8 @@ def test_show_prints_every_field_with_whole_digests(run: Run) -> None:
 
     metadata = open_store(packaged_path()).show(MODEL, "production")
     assert status == 0
-    assert "imitates the Kubernetes HPA rule" in out
+    assert metadata.training["algorithm"].split(",")[0] in out
+    assert "evaluation.gate.passed" in out
     assert metadata.files["model.pt"].sha256 in out
 
 
