@@ -156,13 +156,16 @@ def test_the_command_prints_bars(
     lines = capsys.readouterr().out.splitlines()
     assert status == 0
     assert lines[0].startswith("SCALE_UP_2 (4 to 6 replicas) is preferred to SCALE_UP_1")
-    first = next(line for line in lines if line.lstrip().startswith("cpu_utilization"))
-    assert "│██████" in first
-    assert sum("│" in line for line in lines) == 11
+    bars = [line for line in lines if "│" in line]
+    assert bars[0].startswith("cpu_utilization")
+    assert "██████│" in bars[0]
+    adds = [float(line.split("│")[0].rstrip("▏▎▍▌▋▊▉█ ").split()[-1]) for line in bars]
+    assert [abs(one) for one in adds] == sorted(map(abs, adds), reverse=True)
+    assert len(bars) == 11
     assert max(len(line.rstrip()) for line in lines if "│" in line) <= 80
     assert any(f"{MODEL} version {VERSION}; integrated gradients" in line for line in lines)
     assert any("`for it` is what speaks for it over SCALE_UP_1" in line for line in lines)
-    assert re.search(r" 0\.5 +\+2\.\d{4} +\+3\.\d{4} ", first)  # calm, for it, adds
+    assert re.search(r" 0\.5 +\+0\.01\d{2} +-0\.18\d{2} ", bars[0])  # calm, for it, adds
 
 
 def test_an_action_without_another_has_nothing_to_be_held_against(
