@@ -58,7 +58,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("part", choices=PARTS, help="what to measure")
     parser.add_argument("--date", required=True, help="the day, written into the results")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--model", type=Path, default=MODEL_FILE, help="the TorchScript network")
+    parser.add_argument(
+        "--model", type=Path, default=MODEL_FILE, help="the TorchScript network of a version"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--seconds", type=int, default=1, help="length of one measurement")
     parser.add_argument("--overload-seconds", type=float, default=60.0)

@@ -62,7 +62,7 @@ def run_ray(options: Options) -> Ray:
         for number in range(1, options.rounds + 1):
             loads[0].append(_measure(plain, plain.pid, requests, options.seconds))
             for replicas in (1, 2):
-                spec = application(replicas, address, environ)
+                spec = application(replicas, address, environ, options.model_file)
                 with running([spec], options.scratch) as (driver,):
                     _warm(driver, requests)
                     loads[replicas].append(_measure(driver, root, requests, options.seconds))
@@ -88,14 +88,17 @@ def cluster_environ(ports: list[int]) -> dict[str, str]:
     }
 
 
-def application(replicas: int, address: str, environ: dict[str, str]) -> ProcessSpec:
+def application(
+    replicas: int, address: str, environ: dict[str, str], model_file: Path
+) -> ProcessSpec:
     """The driver of the application with so many replicas, neither more nor fewer."""
+    model = (f"--model_name={MODEL}", f"--model_dir={model_file.parent}")
     http_port, grpc_port = free_ports(2)
     ports = (f"--http_port={http_port}", f"--grpc_port={grpc_port}")
     count = {f"NIMBUSGUARD_RAY_{end}_REPLICAS": str(replicas) for end in ("MIN", "MAX")}
     return ProcessSpec(
         name=f"ray-{replicas}",
-        arguments=("-P", "-m", "predictor.ray_main", f"--model_name={MODEL}", *ports),
+        arguments=("-P", "-m", "predictor.ray_main", *model, *ports),
         port=http_port,
         ready_path=READY_PATH,
         environ=tuple((environ | count | {"RAY_ADDRESS": address}).items()),

@@ -65,15 +65,15 @@ def launch(system: System, model_file: Path, *, max_waiting_rows: int | None = N
 
     Args:
         system: Which one.
-        model_file: The TorchScript network that every system serves.
+        model_file: The TorchScript network that every system serves; for ours, of a version.
         max_waiting_rows: Rows that may wait in each process of ours; None leaves the limit as
             shipped. The others have no such limit.
     """
     if system is System.CONST:
         return Launch(system=system, specs=(_raw("uvicorn_const", ()),))
     if system is System.FORWARD:
-        model = ("--model_file", str(model_file))
-        return Launch(system=system, specs=(_raw("uvicorn_forward", model),))
+        file = ("--model_file", str(model_file))
+        return Launch(system=system, specs=(_raw("uvicorn_forward", file),))
     ours = system not in REFERENCES
     prefix = "" if ours else "bench.reference."
     extra: tuple[str, ...] = ()
@@ -82,8 +82,9 @@ def launch(system: System, model_file: Path, *, max_waiting_rows: int | None = N
     http_ports = free_ports(4)
     grpc_port = http_ports[2]
     predictor = _service(f"{prefix}predictor", http_ports[0], grpc_port, extra)
-    if not ours:
-        predictor = _extended(predictor, ("--model_file", str(model_file)))
+    # Ours serves a whole version, with its metadata, of which the file is a part.
+    model = ("--model_dir", model_file.parent) if ours else ("--model_file", model_file)
+    predictor = _extended(predictor, [str(each) for each in model])
     hop = _HOP[system]
     hop_port = grpc_port if hop == "grpc-v2" else http_ports[0]
     transformer = _extended(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.__main__ import MODEL_FILE
 from bench.replicas import application, cluster_environ, descendants, role_of
 
 
@@ -32,10 +33,11 @@ def test_everything_below_a_process_belongs_to_it_and_nothing_else() -> None:
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_an_application_has_exactly_the_replicas_that_are_measured(replicas: int) -> None:
     """The minimum is the maximum, so nothing scales while it is timed."""
-    spec = application(replicas, "127.0.0.1:6379", cluster_environ([1, 2]))
+    spec = application(replicas, "127.0.0.1:6379", cluster_environ([1, 2]), MODEL_FILE)
     environ = dict(spec.environ)
 
     assert environ["NIMBUSGUARD_RAY_MIN_REPLICAS"] == str(replicas)
     assert environ["NIMBUSGUARD_RAY_MAX_REPLICAS"] == str(replicas)
     assert environ["RAY_ADDRESS"] == "127.0.0.1:6379"
+    assert f"--model_dir={MODEL_FILE.parent}" in spec.arguments
     assert f"--http_port={spec.port}" in spec.arguments

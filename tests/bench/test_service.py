@@ -82,6 +82,16 @@ def test_every_answer_of_a_system_is_that_of_torch(system: System, options: Opti
                 check(entry(servers, side), workload, prepare(workload, options))
 
 
+@pytest.mark.parametrize("version", ["1", "5"])
+def test_ours_serves_the_network_that_was_named(version: str, options: Options) -> None:
+    """Whichever version serves by default."""
+    named = replace(options, model_file=MODEL_FILE.parents[1] / version / MODEL_FILE.name)
+    workload = single(Side.PAIR, Form.NAMED)
+
+    with running(launch(OURS, named.model_file).specs, options.scratch) as servers:
+        check(servers, workload, prepare(workload, named))
+
+
 def test_the_answers_of_another_network_are_found_out(options: Options, tmp_path: Path) -> None:
     """A server with other weights never gets as far as being timed."""
     other = write_model(tmp_path / "other.pt", seed=2)
