@@ -21,7 +21,6 @@ from typing import Final
 
 from bench.payloads import MODEL
 from bench.processes import (
-    ROOT,
     ProcessSpec,
     Server,
     cpu_seconds,
@@ -30,6 +29,7 @@ from bench.processes import (
     running,
 )
 from bench.systems import OURS, launch
+from model_store.packaged import packaged_path, packaged_store
 from tests.standin.process import stand_ins
 
 INTERVAL_S: Final = 15.0
@@ -124,8 +124,8 @@ def measure(policies: int, seconds: float, folder: Path) -> Cost:
     Raises:
         ServerFailedError: A process ended, or was not ready in time.
     """
-    model = ROOT / "model_store"  # only the references are told which file to serve
-    specs = launch(OURS, model).specs
+    served = packaged_store().resolve(MODEL, "production")
+    specs = launch(OURS, packaged_path() / MODEL / served / "model.pt").specs
     with running(specs, folder) as (_, transformer), stand_ins(policies) as cluster:
         spec = _operator(cluster, transformer.spec.port, folder)
         with running([spec], folder) as (operator,):
