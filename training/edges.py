@@ -8,6 +8,7 @@ whatever memory the pods hold and however full the nodes are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
@@ -22,13 +23,15 @@ from training.lanes import bounds_of, mask_of
 from training.objective import Objective
 from training.policies import QFunction
 
+Axes = tuple[tuple[str, tuple[float, ...]], ...]
+"""Features and the values that each takes."""
 _PODS: Final = (0, 1, 2, 4)
 """Pods beyond the objective's minimum: 1, 2, 3 and 5 by default."""
 _CPU: Final = (0.0, 0.01, 0.02, 0.05)
 """What a pod uses for itself; the simulator's idle pods use as much."""
 _SHARES: Final = (0.02, 0.1, 0.3, 0.5, 0.7, 0.95)
 """Of each: memory in use by the pods, memory in use on the nodes, CPU in use on the nodes."""
-_SATURATED: Final[tuple[tuple[str, tuple[float, ...]], ...]] = (
+_SATURATED: Final[Axes] = (
     ("cpu_utilization", (0.95, 1.0)),
     ("queue_depth", (40.0, 100.0)),
     ("response_time_p95", (1.0, 5.0)),
@@ -42,7 +45,7 @@ _BYTES_PER_REQUEST: Final = 3000.0
 """As in the simulator's nominal cluster."""
 
 
-_SPARE: Final[tuple[tuple[str, tuple[float, ...]], ...]] = (
+_SPARE: Final[Axes] = (
     ("cpu_utilization", (0.005, 0.02, 0.05, 0.1)),
     ("response_time_p95", (0.05, 0.1, 0.2)),
     ("memory_utilization", (0.05, 0.3, 0.6)),
@@ -87,23 +90,14 @@ def idle_states(objective: Objective) -> EdgeStates:
 
 def saturated_states(objective: Objective) -> EdgeStates:
     """Pods that are never idle, with requests in flight, late answers and errors."""
-    names, values = zip(*_SATURATED, strict=True)
-    grid = np.array(list(product(_SATURATED_PODS, *values)))  # (B, 8)
-    raw = np.zeros((len(grid), STATE_DIM))
-    raw[:, INDEX["pod_count"]] = _pods(grid[:, 0], objective)
-    raw[:, [INDEX[name] for name in names]] = grid[:, 1:]
+    raw = _busy_grid(_SATURATED_PODS, _SATURATED, objective)
     raw[:, INDEX["memory_pressure"]] = raw[:, INDEX["node_utilization"]]
-    return _states(_with_requests(raw, objective), objective)
+    return _states(raw, objective)
 
 
 def spare_states(objective: Objective) -> EdgeStates:
     """Two pods and more for what half a pod can do: a request now and then, answered in time."""
-    names, values = zip(*_SPARE, strict=True)
-    grid = np.array(list(product(_SPARE_PODS, *values)))  # (B, 7)
-    raw = np.zeros((len(grid), STATE_DIM))
-    raw[:, INDEX["pod_count"]] = _pods(grid[:, 0], objective)
-    raw[:, [INDEX[name] for name in names]] = grid[:, 1:]
-    return _states(_with_requests(raw, objective), objective)
+    return _states(_busy_grid(_SPARE_PODS, _SPARE, objective), objective)
 
 
 def edges_of(q_function: QFunction, objective: Objective) -> Edges:
@@ -126,13 +120,21 @@ def edges_of(q_function: QFunction, objective: Objective) -> Edges:
     )
 
 
-def _with_requests(raw: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:
-    """The requests and the traffic that the CPU in use speaks of."""
-    rate = raw[:, INDEX["pod_count"]] * raw[:, INDEX["cpu_utilization"]] * objective.pod_rate
-    filled = raw.copy()
-    filled[:, INDEX["request_rate"]] = rate
-    filled[:, INDEX["network_io_rate"]] = rate * _BYTES_PER_REQUEST
-    return filled
+def _busy_grid(beyond: Sequence[int], axes: Axes, objective: Objective) -> NDArray[np.float64]:
+    """Every combination of pods beyond the minimum and of raw features, all else 0 (B, F).
+
+    Requests and traffic are those that the CPU in use speaks of.
+    """
+    names, values = zip(*axes, strict=True)
+    grid = np.array(list(product(beyond, *values)))  # (B, 1 + features)
+    raw = np.zeros((len(grid), STATE_DIM))
+    pods = _pods(grid[:, 0], objective)
+    raw[:, INDEX["pod_count"]] = pods
+    raw[:, [INDEX[name] for name in names]] = grid[:, 1:]
+    rate = pods * raw[:, INDEX["cpu_utilization"]] * objective.pod_rate
+    raw[:, INDEX["request_rate"]] = rate
+    raw[:, INDEX["network_io_rate"]] = rate * _BYTES_PER_REQUEST
+    return raw
 
 
 def _pods(beyond: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:
