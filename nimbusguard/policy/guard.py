@@ -48,7 +48,7 @@ class GuardSettings(ReserveSettings):
     """CPU utilization at which the HPA rule would run the workload, as ratio of the limit. A
     removal never goes below the replicas that this rule wants, or wanted within the window. Higher
     than an HPA would be set, because the network above it sees queue and latency too."""
-    stabilization_window_s: float = 300.0
+    stabilization_window_s: float = _USUAL_WINDOW_S
     """Time for which a wish of the HPA rule holds, seconds; 0 asks only for the newest. The window
     is over absolute wishes, so a policy of steps of two comes down in its own time once the window
     has passed, instead of by two in each window. That of the HPA: the reserve holds on longer, and
