@@ -1,7 +1,8 @@
 """An open load generator: requests arrive as they do from many independent people.
 
 Arrivals are a Poisson process of a fixed rate, whatever the service answers; that is what makes a
-queue. Bounded: it ends by itself after `--seconds`, never has more than 200 requests under way.
+queue. With `--even` they keep the same distance, so that five seconds of a low rate are like the
+next five. Bounded: it ends by itself after `--seconds`, never has more than 200 requests under way.
 
 Run as `python tests/live/load.py --rate 80 --seconds 60 --seed 1 URL...`. At its end, or on
 SIGTERM, it prints one line of JSON: how many requests had which outcome.
@@ -48,7 +49,7 @@ async def drive(args: argparse.Namespace, stop: asyncio.Event) -> Counter[str]:
     pending: set[asyncio.Task[None]] = set()
     due = started = loop.time()
     while due < started + args.seconds and not stop.is_set():
-        due += float(rng.exponential(1 / args.rate))
+        due += 1 / args.rate if args.even else float(rng.exponential(1 / args.rate))
         await asyncio.sleep(max(0.0, due - loop.time()))
         if len(pending) >= MAX_IN_FLIGHT:
             results["not sent"] += 1
@@ -65,6 +66,7 @@ async def main() -> None:
     parser.add_argument("urls", nargs="+")
     parser.add_argument("--rate", type=float, required=True, help="requests per second, all URLs")
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--even", action="store_true", help="the same time between any two")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     stop = asyncio.Event()

@@ -161,11 +161,14 @@ class LiveStack:
         self.announce()
 
     @contextmanager
-    def load(self, workload: str, rate: float, *, seconds: float = 90) -> Iterator[None]:
+    def load(
+        self, workload: str, rate: float, *, seconds: float = 90, even: bool = False
+    ) -> Iterator[None]:
         """Requests to all pods of a workload, `rate` per second together, while the block runs."""
         urls = [pod.url for pod in self.pods if pod.workload == workload]
         script = ROOT / "tests/live/load.py"
-        driver = start([sys.executable, script, f"--rate={rate}", f"--seconds={seconds}", *urls])
+        flags = [f"--rate={rate}", f"--seconds={seconds}", *(["--even"] if even else [])]
+        driver = start([sys.executable, script, *flags, *urls])
         try:
             yield
         finally:
