@@ -297,8 +297,14 @@ class Observed:
         self, rounds: tuple[Measurement, ...], value: Callable[[Measurement], float]
     ) -> float:
         """Median over the rounds of a pair's value over that of the silent one."""
+        return median(self.ratios(rounds, value))
+
+    def ratios(
+        self, rounds: tuple[Measurement, ...], value: Callable[[Measurement], float]
+    ) -> list[float]:
+        """A pair's value over that of the silent one, by round."""
         pairs = zip(rounds, self.silent, strict=True)
-        return median(value(one) / value(other) for one, other in pairs)
+        return [value(one) / value(other) for one, other in pairs]
 
     @property
     def kept(self) -> float:

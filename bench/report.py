@@ -308,7 +308,7 @@ _RAY_CORES: Final[tuple[Callable[[RayLoad], float], ...]] = (
 def observability_table(observed: Sequence[Observed]) -> str:
     """Throughput, CPU and latency without recording, with metrics, and with traces too."""
     header = ["", "", "requests/s", "p50 ms", "CPU µs/request", "errors"]
-    header += ["requests/s over nothing recorded", "CPU over nothing recorded"]
+    header += ["requests/s over nothing recorded", "of the rounds", "CPU over nothing recorded"]
     rows = []
     for each in observed:
         for name, rounds in (
@@ -318,15 +318,16 @@ def observability_table(observed: Sequence[Observed]) -> str:
         ):
             figures = [number(median(value(one) for one in rounds)) for value in (rate, p50)]
             figures.append(number(median(_cpu(one) for one in rounds)))
-            shares = [f"{each.share(rounds, value):.3f}" for value in (rate, _cpu)]
+            kept, spent = (f"{each.share(rounds, value):.3f}" for value in (rate, _cpu))
             errors = str(sum(one.errors for one in rounds))
             first = each.workload if rounds is each.silent else ""
-            rows.append([first, name, *figures, errors, *shares])
+            ratios = _range(each.ratios(rounds, rate))
+            rows.append([first, name, *figures, errors, kept, ratios, spent])
     return (
         f"{len(observed[0].silent)} rounds, each with new processes. Within one the three pairs"
         " take turns of a quarter of a second, or a second, in every order; seconds are those of a"
-        " pair's own turns. The last two columns are medians of the ratios within rounds.\n\n"
-        + markdown(header, rows)
+        " pair's own turns. Over nothing recorded stand medians of the ratios within rounds, and"
+        " their range.\n\n" + markdown(header, rows)
     )
 
 

@@ -59,28 +59,51 @@ def test_only_the_traced_pair_has_the_setting(tmp_path: Path) -> None:
     assert not any(spec.environ for pair in (Pair.SILENT, Pair.METRICS) for spec in specs[pair])
 
 
-def test_every_round_has_pairs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workloads share those of one round; the collector stays."""
-    started: list[str] = []
+def run_unserved(
+    monkeypatch: pytest.MonkeyPatch, scratch: Path, rates: dict[Pair, float]
+) -> tuple[tuple[Observed, ...], list[list[str]]]:
+    """Three rounds of the other parts without servers: what is recorded, and what was started."""
+    started: list[list[str]] = []
 
     @contextmanager
     def running(specs: list[Any], _logs: Path) -> Iterator[list[Any]]:
-        started.append(specs[-1].name)
+        started.append([specs[-1].name, *specs[-1].arguments])
         yield [SimpleNamespace(spec=spec) for spec in specs]
 
     monkeypatch.setattr(observability, "running", running)
     for name in ("prepare", "check", "run_wrk"):
-        monkeypatch.setattr(observability, name, lambda *_, **__: SimpleNamespace(file=tmp_path))
-    monkeypatch.setattr(observability, "_round", lambda *_: [measured(1000.0)] * len(Pair))
-    monkeypatch.setattr(observability, "_exports", lambda _: 1)
-    options = Options(
-        rounds=4, seconds=1, model_file=tmp_path, scratch=tmp_path, say=lambda _: None
+        monkeypatch.setattr(observability, name, lambda *_, **__: SimpleNamespace(file=scratch))
+    monkeypatch.setattr(
+        observability, "_round", lambda _, pairs, __: [measured(rates[pair]) for pair in pairs]
     )
+    monkeypatch.setattr(observability, "_exports", lambda _: 1)
+    options = Options(rounds=3, seconds=1, model_file=scratch, scratch=scratch, say=lambda _: None)
+    return run_observability(options), started
 
-    observed = run_observability(options)
 
-    assert started == ["collector"] + ["transformer"] * len(Pair) * 4
-    assert [len(each.traced) for each in observed] == [4, 4]
+def test_every_round_has_pairs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workloads share those of one round; the collector stays; each comes first as often."""
+    observed, started = run_unserved(monkeypatch, tmp_path, dict.fromkeys(Pair, 1000.0))
+
+    names = [name for name, *_ in started]
+    assert names == ["collector"] + ["transformer"] * len(Pair) * 6
+    assert [len(each.traced) for each in observed] == [6, 6]
+    silent = ["bench.unobserved" in arguments for arguments in started[1:]]
+    assert [sum(silent[place :: len(Pair)]) for place in range(len(Pair))] == [2, 2, 2]
+
+
+def test_what_was_measured_stays_with_its_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever order the pairs of a round were started."""
+    rates = {Pair.SILENT: 1000.0, Pair.METRICS: 980.0, Pair.TRACED: 960.0}
+
+    observed, _ = run_unserved(monkeypatch, tmp_path, rates)
+
+    for each in observed:
+        assert {one.rate for one in each.silent} == {1000.0}
+        assert {one.rate for one in each.metrics} == {980.0}
+        assert {one.rate for one in each.traced} == {960.0}
 
 
 def test_the_share_is_the_median_of_rounds() -> None:
@@ -114,4 +137,4 @@ def test_a_record_survives_the_file(tmp_path: Path) -> None:
     document, _ = results.load(path)
     assert document.observability == record
     assert "| w | nothing recorded | 1,000 |" in observability_table(record)
-    assert "0.965" in observability_table(record)
+    assert "| 0.965 | 0.96 to 0.97 |" in observability_table(record)
