@@ -13,8 +13,9 @@ from prometheus_client.samples import Exemplar
 
 Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 _INFINITY: Final = float("inf")
-_PENDING_VALUES: Final = 512
-"""Values that are kept until they are counted: 4 KiB."""
+_PENDING_VALUES: Final = 4096
+"""Values that are kept until they are counted: 32 KiB. What runs every few hundred requests finds
+the processor's caches cold: 512 values took some 60 µs under load, and 12 µs in a loop."""
 _WINDOW_S: Final = 1.0
 _MAX_ROWS: Final = 128
 """Rows of one matrix that are counted."""

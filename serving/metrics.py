@@ -29,7 +29,7 @@ ROW_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0
 STATE_BUCKETS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Tenths of a feature's range, and its lower bound by itself: what is idle, imputed or clipped."""
 MARGIN_BUCKETS: Final = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_PENDING_BATCHES: Final = 64
+_PENDING_BATCHES: Final = 256
 """Batches whose decisions are counted together; of one row or of thousands."""
 _PENDING_ROWS: Final = 16_384
 """Rows of them at most: 0.6 MiB."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from queue import Queue
 from typing import Any
 
 import numpy as np
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service_pb
 from opentelemetry.proto.trace.v1 import trace_pb2 as trace_pb
 
 from nimbusguard.contract.errors import InvalidRequest
@@ -107,6 +109,32 @@ def test_a_span_continues_its_callers_trace() -> None:
     assert (message.trace_state, message.status.message) == ("k=v", "broken")
     assert (message.attributes[0].key, message.attributes[0].value.int_value) == ("rows", 3)
     assert top.traceparent == f"00-{TRACE}-{message.span_id.hex()}-01".encode()
+
+
+def test_a_full_message_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,048 spans travel at once and together, whatever the period; the rest when it closes."""
+    monkeypatch.setattr("nimbusguard.telemetry.otlp._PERIOD_S", 3600.0)
+    exporter = Exporter("http://127.0.0.1:1", {"service.name": "s"})
+    sent: Queue[bytes] = Queue()
+    monkeypatch.setattr(exporter, "_send", lambda request, timeout: sent.put(request))
+    one = tracer(kept=exporter)
+    for _ in range(2048):
+        one.start("a", Kind.INTERNAL, None).end()
+
+    full = sent.get(timeout=10)
+    one.start("b", Kind.INTERNAL, None).end()
+    one.close()
+
+    assert [len(names_in(request)) for request in (full, sent.get_nowait())] == [2048, 1]
+    assert set(names_in(full)) == {"a"}
+
+
+def names_in(request: bytes) -> list[str]:
+    """Of the spans of one message."""
+    read = service_pb.ExportTraceServiceRequest.FromString(request)
+    return [
+        span.name for each in read.resource_spans for one in each.scope_spans for span in one.spans
+    ]
 
 
 def test_a_collector_that_is_away_costs_nothing_but_spans(
