@@ -26,6 +26,9 @@ _SAMPLED: Final = frozenset(b"13579bdf")
 _IDS: Final = 2**64
 _DRAWN: Final = 256
 """Random numbers that are drawn at once: one by one they were half the cost of a span."""
+_RUN: Final = 4
+"""Requests in a row that are sampled together. Those of one batch share five of six spans: one by
+one, a hundredth of the requests made spans of a quarter of the batches, in runs of a twelfth."""
 _MAX_LINKS: Final = 128
 """The standard's default; a batch of more sampled requests names the first."""
 
@@ -170,11 +173,15 @@ class OtelTracer:
 
 
 def _throws(ratio: float, rng: np.random.Generator) -> Iterator[Iterable[bool]]:
-    """Whether each request is sampled: runs of no, and a yes, so that a no is 30 ns."""
+    """Whether each request is sampled: runs of no, and of yes, so that a no is 30 ns.
+
+    A yes is a run of four, so after one the next begins with a chance of r / (4 - 3 r): of many
+    requests the share r is sampled.
+    """
     while ratio > 0.0:
-        for requests in rng.geometric(ratio, _DRAWN).tolist():
+        for requests in rng.geometric(ratio / (_RUN - (_RUN - 1) * ratio), _DRAWN).tolist():
             yield repeat(False, requests - 1)
-            yield (True,)
+            yield repeat(True, _RUN)
     yield repeat(False)
 
 

@@ -23,8 +23,9 @@ class TracingSettings:
     """`NIMBUSGUARD_TRACING_ENDPOINT`. OTLP over gRPC: `http://collector:4317`, `https://` with TLS.
     Without it nothing is traced, and OpenTelemetry is not even imported."""
     ratio: float = 0.01
-    """`NIMBUSGUARD_TRACING_RATIO`. Share of requests that begin a trace here, 0 to 1; a caller that
-    sends `traceparent` decides for itself. What one in a hundred costs: docs/metrics.md."""
+    """`NIMBUSGUARD_TRACING_RATIO`. Share of requests that begin a trace here, 0 to 1, four in a row
+    each time; a caller that sends `traceparent` decides for itself. What one in a hundred costs:
+    docs/metrics.md."""
 
 
 def _collector(text: str) -> str:

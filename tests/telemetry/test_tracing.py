@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from queue import Queue
 from typing import Any
@@ -87,14 +88,33 @@ def test_the_lowest_flag_says_sampled(flags: int) -> None:
     assert tracer(0.0).samples(SAMPLED[:-2] + b"%02x" % flags) == bool(flags & 1)
 
 
-def test_without_a_callers_word_the_ratio_decides() -> None:
-    """One in a hundred, within five standard deviations of a hundred thousand throws."""
-    one_percent, never, always = tracer(0.01), tracer(0.0), tracer(1.0)
+@pytest.mark.parametrize("ratio", [0.01, 0.2, 0.9])
+def test_without_a_callers_word_the_ratio_decides(ratio: float) -> None:
+    """Its share of two hundred thousand, within five standard deviations of runs of four."""
+    requests = 200_000
+    deviation = (4 * ratio * (1 - ratio) * requests) ** 0.5
+    one = tracer(ratio)
 
-    assert abs(sum(one_percent.samples(None) for _ in range(100_000)) - 1000) < 5 * 31.5
+    assert abs(sum(one.samples(None) for _ in range(requests)) - ratio * requests) < 5 * deviation
+
+
+def test_never_and_always_are_just_that() -> None:
+    """A ratio of 0 samples nothing, of 1 everything."""
+    never, always = tracer(0.0), tracer(1.0)
+
     assert not any(never.samples(None) for _ in range(1000))
     assert all(always.samples(None) for _ in range(1000))
     assert all(always.by_chance() for _ in range(1000))
+
+
+def test_sampled_requests_come_in_runs() -> None:
+    """Four in a row, or a multiple where one run follows another; the last may be cut."""
+    one = tracer(0.05)
+    throws = itertools.groupby(one.by_chance() for _ in range(20_000))
+    runs = [len(list(run)) for is_sampled, run in throws if is_sampled]
+
+    assert len(runs) > 100
+    assert {length % 4 for length in runs[:-1]} == {0}
 
 
 def test_a_span_continues_its_callers_trace() -> None:
