@@ -2,8 +2,8 @@
 
 Imported only where traces are asked for. The objects are ours, the wire is OTLP (`otlp.py`): with
 the SDK's own spans and exporter traces of one request in a hundred took 21 % of the throughput of
-single rows, with these about a third of that (bench/results.md). Whether a request is sampled is
-decided before any object is made, so an unsampled one costs the next element of a run.
+single rows, with these and runs of four about 2 % (bench/results.md). Whether a request is sampled
+is decided before any object is made, so an unsampled one costs the next element of a run.
 """
 
 from __future__ import annotations

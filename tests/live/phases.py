@@ -98,7 +98,7 @@ def _phase(
         what = f"the features at {rate:g} requests/s"
         while True:
             phase = _decided(stack, services, stack.await_row(WORKLOAD, what, has_arrived))
-            after = dict(zip(NAMES, stack.read(WORKLOAD).tolist(), strict=True))
+            after = stack.row(WORKLOAD)
             # Three ways to ask take seconds. Only if the load held meanwhile were all asked alike.
             if has_arrived(after):
                 return phase
@@ -114,7 +114,7 @@ def _decided(stack: LiveStack, services: Services, features: Mapping[str, float]
     by_answer, by_reference = services.predict([{"prometheus": answer}, reference])
     return Phase(
         features=features,
-        neighbour=dict(zip(NAMES, stack.read(NEIGHBOUR).tolist(), strict=True)),
+        neighbour=stack.row(NEIGHBOUR),
         answer=answer,
         by_answer=by_answer,
         by_reference=by_reference,

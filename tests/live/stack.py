@@ -189,7 +189,7 @@ class LiveStack:
 
         def holds() -> bool:
             with contextlib.suppress(NimbusGuardError):
-                seen.update(zip(NAMES, self.read(workload).tolist(), strict=True))
+                seen.update(self.row(workload))
                 return condition(seen)
             return False
 
@@ -204,6 +204,10 @@ class LiveStack:
         """The raw features (F,) of a workload, through the client."""
         with PrometheusClient(PrometheusSettings(endpoint=self.endpoint)) as client:
             return client.read(NAMESPACE, workload)
+
+    def row(self, workload: str) -> dict[str, float]:
+        """The same by name."""
+        return dict(zip(NAMES, self.read(workload).tolist(), strict=True))
 
     @property
     def _pods(self) -> Path:

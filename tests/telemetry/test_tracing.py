@@ -92,7 +92,8 @@ def test_the_lowest_flag_says_sampled(flags: int) -> None:
 def test_without_a_callers_word_the_ratio_decides(ratio: float) -> None:
     """Its share of two hundred thousand, within five standard deviations of runs of four."""
     requests = 200_000
-    deviation = (4 * ratio * (1 - ratio) * requests) ** 0.5
+    # Of a renewal process: each cycle is a geometric gap and a run.
+    deviation = (ratio * (1 - ratio) * (4 - 3 * ratio) * requests) ** 0.5
     one = tracer(ratio)
 
     assert abs(sum(one.samples(None) for _ in range(requests)) - ratio * requests) < 5 * deviation
